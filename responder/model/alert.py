@@ -1,0 +1,148 @@
+"""Alerts: one condition on one thing, normalised from what a sender sent.
+
+Never here: how any one sender spells it (``sources``), or what to do about it (``policy``).
+
+The decision a reader would question: the sender's own fingerprint is not trusted. It may be missing, or shared by two
+Prometheus servers; ours is computed over the source and the labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class SourceKind(StrEnum):
+    """The format an alert arrived in, not the road it came by. Source: RULES.md, key ``source``."""
+
+    ALERTMANAGER = "alertmanager"
+    AZURE_MONITOR = "azure-monitor"
+    EVENT_GRID = "event-grid"
+    GRAFANA = "grafana"
+    SERVICE_BUS = "service-bus"
+    KUBERNETES = "kubernetes"
+    MANUAL = "manual"
+    RESPONDER = "responder"
+
+
+class AlertStatus(StrEnum):
+    """Whether the condition holds, as the sender last said."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Severity(StrEnum):
+    """How bad; PagerDuty Events v2's four words."""
+
+    CRITICAL = "critical"
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for critical up to 3 for info: lower is worse."""
+        return list(Severity).index(self)
+
+
+AZURE_SEVERITIES: Mapping[str, Severity] = {
+    "sev0": Severity.CRITICAL,
+    "sev1": Severity.ERROR,
+    "sev2": Severity.WARNING,
+    "sev3": Severity.WARNING,
+    "sev4": Severity.INFO,
+}
+"""Azure Monitor's severities, lower-cased. Source: RULES.md, key ``severity``."""
+
+
+def severity_of(*, label: str, sender: str) -> Severity:
+    """Map a sender's words to ours.
+
+    Args:
+        label: The alert's label ``severity``; counts when it is one of our four words or ``Sev0`` to ``Sev4``; may be "".
+        sender: The sender's own severity field, such as ``Sev1``, ``3`` or ``Warning``; may be "".
+
+    Returns:
+        The label's severity if it is a known word, else the sender's, else warning (unknown is neither panic nor silence).
+
+    Source: RULES.md, key ``severity``.
+    """
+    known: dict[str, Severity] = {str(severity): severity for severity in Severity}
+    synonyms = {
+        "high": Severity.ERROR,
+        "medium": Severity.WARNING,
+        "low": Severity.INFO,
+        "page": Severity.CRITICAL,
+        "informational": Severity.INFO,
+        "information": Severity.INFO,
+        "none": Severity.INFO,
+        "verbose": Severity.INFO,
+    }
+    for word in (label.strip().lower(), sender.strip().lower()):
+        if word in known:
+            return known[word]
+        if word in AZURE_SEVERITIES:
+            return AZURE_SEVERITIES[word]
+        if word in {"0", "1", "2", "3", "4"}:
+            return AZURE_SEVERITIES[f"sev{word}"]
+        if word in synonyms:
+            return synonyms[word]
+    return Severity.WARNING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """One condition on one thing, as one sender last described it.
+
+    Attributes:
+        source: The format it arrived in.
+        source_name: The configured name of the sender, the last path segment of its webhook.
+        name: ``labels.alertname``, else the rule's name; "" when the sender gave none.
+        status: Firing or resolved.
+        severity: Normalised.
+        sender_severity: The sender's own word, kept for people; "" when none.
+        labels: Identity, for matchers and target resolution; always holds ``alertname`` when the name is known.
+        annotations: Everything else said about it.
+        fingerprint: Ours; same sender and labels, same fingerprint.
+        instance: Identity of one firing (ARCHITECTURE.md "How an incident lives"): the same from fired to resolved.
+        started_at: When the condition began, as the sender says; None when it did not say.
+        ended_at: When it ended; only for resolved alerts whose sender says so.
+        value: The measured value; None for Alertmanager, which never sends one.
+        resource_ids: Lower-cased ARM ids that the alert names, most specific first; may be empty.
+        resolves: False for senders that never send a Resolved (activity log, stateless log alerts and the like).
+        resolved_is_final: A Resolved may overtake its Fired and then wins (Azure Monitor); otherwise the last one received counts.
+        test: A sender's test; stops at the router.
+        link: The sender's page about it; "" when none.
+    """
+
+    source: SourceKind
+    source_name: str
+    name: str
+    status: AlertStatus
+    severity: Severity
+    sender_severity: str = ""
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str
+    instance: str
+    started_at: datetime | None
+    ended_at: datetime | None = None
+    value: float | None = None
+    resource_ids: tuple[str, ...] = ()
+    resolves: bool = True
+    resolved_is_final: bool = False
+    test: bool = False
+    link: str = ""
+
+
+def fingerprint(source: str, labels: Mapping[str, str]) -> str:
+    """Return 32 hex digits that are the same for the same sender and labels, whatever their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(source.encode())
+    for name in sorted(labels):
+        digest.update(b"\xff" + name.encode() + b"\xfe" + labels[name].encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
