@@ -114,7 +114,7 @@ class Alert:
         value: The measured value; None for Alertmanager, which never sends one.
         resource_ids: Lower-cased ARM ids that the alert names, most specific first; may be empty.
         resolves: False for senders that never send a Resolved (activity log, stateless log alerts and the like).
-        resolved_is_final: A Resolved may overtake its Fired and then wins (Azure Monitor); otherwise the last one received counts.
+        resolved_is_final: A Resolved may overtake its Fired and then wins (Azure Monitor); else the last received counts.
         test: A sender's test; stops at the router.
         link: The sender's page about it; "" when none.
     """
