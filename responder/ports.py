@@ -2,20 +2,37 @@
 
 Fakes and real adapters pass one contract suite (``tests/contract``). Never here: an implementation, or an SDK's type.
 
-The decision a reader would question: the store's port is not here but in ``service.storing`` as a class over named operations;
-ports describe foreign systems, the store is ours on every side.
+The decision a reader would question: the store's port speaks in whole steps of our work (accept, route, commit) and not in rows. One
+call is one transaction, so no caller can leave half a step behind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from responder.model.action import Permission, Write
 from responder.model.cluster import Snapshot
 from responder.model.evidence import EvidenceItem
+from responder.model.incident import Entry, Incident, Instance, Mode, Signal
 from responder.model.notice import Notice, Receipt
+from responder.model.reason import Reason
+from responder.model.storing import (
+    Claimed,
+    Committed,
+    Counts,
+    Delivery,
+    DeliveryState,
+    ModeRow,
+    NewDelivery,
+    OutboxRow,
+    RoutedAlert,
+    RoutedResult,
+    Scopes,
+    StoredChange,
+    Transition,
+)
 from responder.model.target import Lookup, LookupAnswer, Target
 
 
@@ -97,3 +114,121 @@ class Notifier(Protocol):
 
     async def close(self) -> None:
         """Release connections; idempotent."""
+
+
+class Store(Protocol):
+    """Everything that must survive a crash. One call is one transaction; it has happened when the call returns.
+
+    Raises from every method: ``StoreUnavailableError`` when the store cannot be used now (nothing was stored).
+    Times are UTC instants of the store's own clock, given to it at construction.
+    """
+
+    async def accept(self, deliveries: Sequence[NewDelivery]) -> Sequence[bool]:
+        """Store deliveries durably; False for one whose retry key is known already (absorbed, still a success for its sender)."""
+
+    async def backlog(self) -> int:
+        """Count deliveries that wait to be routed."""
+
+    async def claim_deliveries(self, *, limit: int, lease: timedelta) -> Sequence[Delivery]:
+        """Claim the oldest new deliveries; an unfinished claim is free again when its lease ends."""
+
+    async def known(self, instances: Sequence[str]) -> Mapping[str, Instance]:
+        """Return the stored instances among these; an instance is held when its incident or shadow incident is unclosed."""
+
+    async def unclosed(self, keys: Sequence[str]) -> Mapping[str, Incident]:
+        """Return unclosed incidents by key."""
+
+    async def route(
+        self, alerts: Sequence[RoutedAlert], *, delivery: Delivery | None, state: DeliveryState, note: str, shape: str
+    ) -> Sequence[RoutedResult]:
+        """Store judged alerts and finish their delivery in one transaction.
+
+        Each alert is merged into its instance (``policy.grouping.merge``). While the merged instance fires, every seed joins the
+        unclosed incident of its key or opens it: joining adds a FIRED signal that carries rule names and digests; an instance
+        that an unclosed incident of that mode holds, or whose incident a person closed, is only counted. A Resolved adds a RESOLVED signal
+        to the incidents that hold the instance.
+        """
+
+    async def delivery_failed(self, delivery: Delivery, *, note: str, again_in: timedelta) -> int:
+        """Count a failed routing and return how many there were; the third marks it FAILED."""
+
+    async def due_instances(self, *, limit: int) -> Sequence[Instance]:
+        """Return firing instances whose ``wake_at`` is over, pushing it a minute forward so that nobody else takes them."""
+
+    async def claim_incidents(self, *, owner: str, limit: int, lease: timedelta, own: Sequence[str]) -> Sequence[Claimed]:
+        """Claim due incidents, oldest first; ``own`` are incidents this worker has in hand already and must not get twice."""
+
+    async def renew(self, *, owner: str, ids: Sequence[str], lease: timedelta) -> Mapping[str, datetime]:
+        """Renew leases of incidents still ours; those not returned are lost."""
+
+    async def peek(self, incident: str) -> tuple[Sequence[Signal], int]:
+        """Return unconsumed signals and the wake counter of an incident in hand, for the permit before a write."""
+
+    async def commit(self, transition: Transition) -> Committed:
+        """Store one step of an incident, with its intention, entries, outbox rows, changes and claims."""
+
+    async def counts(self, incident: Incident, scopes: Scopes, *, symptom_window: timedelta) -> Counts:
+        """Count what limits are judged by."""
+
+    async def signal(self, signal: Signal) -> bool:
+        """Insert a signal and wake its incident; False when the incident does not exist or is closed."""
+
+    async def next_due(self) -> datetime | None:
+        """Return when the next delivery, instance, incident or outbox row is due; None when nothing waits."""
+
+    async def keep_evidence(self, incident: str, *, opening: int, items: Sequence[EvidenceItem]) -> None:
+        """Store evidence by content hash, within the bounds."""
+
+    async def evidence(self, incident: str) -> Sequence[EvidenceItem]:
+        """Return all evidence of an incident."""
+
+    async def claim_outbox(self, *, limit: int, lease: timedelta) -> Sequence[OutboxRow]:
+        """Claim due rows, per lane (channel and incident) only the oldest; a newer row of a lane replaces an unsent older one of its level and kind."""
+
+    async def outbox_sent(self, row: OutboxRow, *, answer: str, reached: bool) -> None:
+        """Record a delivered message on the timeline and end the row."""
+
+    async def outbox_failed(self, row: OutboxRow, *, answer: str, again_at: datetime | None, fallback: str) -> None:
+        """Record a failed attempt: try again, or end the row and, with a fallback channel, add a row for that one."""
+
+    async def incident(self, incident: str) -> Incident | None:
+        """Return one incident."""
+
+    async def incidents(self, *, unclosed: bool, limit: int, mode: Mode | None = None) -> Sequence[Incident]:
+        """List incidents, newest first."""
+
+    async def held(self, incident: str) -> Sequence[Instance]:
+        """Return every instance that joined an incident, oldest first."""
+
+    async def timeline(self, incident: str) -> Sequence[Entry]:
+        """Return the audit trail of an incident in order."""
+
+    async def deliveries(self, *, state: DeliveryState | None, limit: int) -> Sequence[Delivery]:
+        """List deliveries, newest first."""
+
+    async def instances(self, *, why: Reason | None, firing: bool, limit: int) -> Sequence[Instance]:
+        """List instances, newest first; ``why`` picks unmatched or test ones."""
+
+    async def pinned(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return pinned rule documents by digest."""
+
+    async def owed(self, *, incident: str = "") -> Sequence[StoredChange]:
+        """Return changes that were not given back, newest first."""
+
+    async def give_back(self, changes: Sequence[int]) -> None:
+        """Mark changes as given back."""
+
+    async def modes(self) -> Sequence[ModeRow]:
+        """Return all switches that were ever set."""
+
+    async def set_mode(self, mode: ModeRow) -> None:
+        """Set a switch and wake every unclosed incident."""
+
+    async def remember_healthy(self, revisions: Sequence[str]) -> None:
+        """Remember that these revision UIDs or names (``cluster/namespace/name``) were seen healthy now."""
+
+    async def seen_healthy(self, revisions: Sequence[str]) -> Sequence[str]:
+        """Return those of these revisions that were ever seen healthy."""
+
+    async def close(self) -> None:
+        """Finish what is under way and release the store; idempotent."""

@@ -1,0 +1,235 @@
+"""What goes into and comes out of the store, as plain values.
+
+Never here: SQL. The store's operations are ``ports.Store``; one call is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from responder.model.action import Change
+from responder.model.alert import Alert
+from responder.model.incident import Command, Entry, Incident, Instance, Mode, Signal, Tell
+from responder.model.reason import Reason
+
+
+class DeliveryState(StrEnum):
+    """What became of a delivery."""
+
+    NEW = "new"
+    ROUTED = "routed"
+    NOT_UNDERSTOOD = "not_understood"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewDelivery:
+    """A delivery as received.
+
+    Attributes:
+        source: The format, such as ``alertmanager``. source_name: The path's last segment.
+        retry_key: The same for a sender's repeat within ten minutes; absorbs retries and nothing else.
+        body: The bytes as received; stored compressed.
+    """
+
+    source: str
+    source_name: str
+    retry_key: str
+    body: bytes
+    received_at: datetime
+    sender: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """A stored delivery. ``tries`` counts failed routings; ``note`` says why it was not understood or failed, or its gaps."""
+
+    id: int
+    source: str
+    source_name: str
+    body: bytes
+    received_at: datetime
+    state: DeliveryState = DeliveryState.NEW
+    tries: int = 0
+    note: str = ""
+    shape: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedAlert:
+    """One alert of a delivery, judged, on its way into the store.
+
+    Attributes:
+        alert: As normalised.
+        rules: Names of the rules that it matched.
+        seeds: The incidents to join or open while it fires: at most one armed and one shadow; empty when nothing is to be opened.
+        why: Why there are none; None when there are.
+        wake_at: When the instance must be judged again (the end of a rule's ``for``); None for never.
+        pinned: Rule digest to document, for the candidates of the seeds.
+    """
+
+    alert: Alert
+    rules: tuple[str, ...] = ()
+    seeds: tuple[Incident, ...] = ()
+    why: Reason | None = None
+    wake_at: datetime | None = None
+    pinned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedResult:
+    """What storing one routed alert did: ids of incidents opened, joined, and merely told (repeat, resolved)."""
+
+    opened: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """An incident that this worker holds until its lease ends.
+
+    Attributes:
+        fence: Grows with every claim; a commit with an older one is refused.
+        wake: Compared at commit: a signal that came meanwhile wakes the incident at once.
+        signals: Unconsumed, in id order.
+        instances: Every instance that joined it.
+        rules: Pinned documents of its candidates, by rule name.
+    """
+
+    incident: Incident
+    fence: int
+    wake: int
+    lease_until: datetime
+    signals: tuple[Signal, ...] = ()
+    instances: tuple[Instance, ...] = ()
+    rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scopes:
+    """What a disruptive rung takes hold of, and how much of it there may be; checked in the transaction that stores the intention.
+
+    Attributes:
+        target: Identities claimed (the incident's target and what the actions act on).
+        scope: Where ``in_flight`` is counted, such as ``prod/namespace/shop``.
+        in_flight: Most rungs at once in that scope; None for no limit.
+        rule, max_actions, window: Most commands of this rule in this cluster within the window; None for no limit.
+    """
+
+    cluster: str
+    target: tuple[str, ...]
+    scope: str
+    in_flight: int | None
+    rule: str
+    max_actions: int | None
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One step of an incident, stored whole or not at all.
+
+    Attributes:
+        incident: The new state.
+        fence, wake: From the claim.
+        wake_at: When to look again; None only for closed.
+        keep: Keep the lease (the work goes on); False gives it back.
+        consumed: Ids of signals that the new state took in.
+        intend: Store this command as an intention, take its claims and count it; the transition is refused as a whole when that is not granted.
+        scopes: For ``intend``.
+        changes: What must be given back, stored with the intention.
+        undone: Ids of changes that were given back.
+        finished: Key and outcome of a command that ended.
+        release: Free the incident's claims.
+    """
+
+    incident: Incident
+    fence: int
+    wake: int
+    wake_at: datetime | None
+    keep: bool = False
+    consumed: tuple[int, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    tells: tuple[Tell, ...] = ()
+    intend: Command | None = None
+    scopes: Scopes | None = None
+    changes: tuple[Change, ...] = ()
+    undone: tuple[int, ...] = ()
+    finished: tuple[str, str] | None = None
+    release: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """What came of a transition.
+
+    Attributes:
+        stored: False when the fence was lost (drop the work, never retry) or the intention was denied.
+        denied: Why an intention was not granted: ANOTHER_HAND, IN_FLIGHT or MAX_ACTIONS; None otherwise.
+        wake: The incident's current wake counter when stored with ``keep``.
+    """
+
+    stored: bool
+    denied: Reason | None = None
+    detail: str = ""
+    wake: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What limits are judged by, as stored now.
+
+    Attributes:
+        in_flight: Claims held in the scope by other incidents.
+        recent_actions: Commands of the rule in the cluster within its window.
+        claimed_by: Incident that has its hand on the target; "" when none other.
+        same_symptom: Distinct targets of armed incidents with this symptom that opened within the window, this one included.
+    """
+
+    in_flight: int = 0
+    recent_actions: int = 0
+    claimed_by: str = ""
+    same_symptom: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredChange:
+    """Something not yet given back."""
+
+    id: int
+    incident: str
+    command: str
+    change: Change
+    cluster: str
+    at: datetime
+    undone_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """One message to one channel. ``tries`` counts failed attempts; ``fence`` protects its claim."""
+
+    id: int
+    incident: str
+    channel: str
+    tell: Tell
+    opening: int
+    tries: int = 0
+    fence: int = 0
+    original_channel: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModeRow:
+    """A switch: ``scope`` is ``global`` or ``cluster/<name>``."""
+
+    scope: str
+    mode: Mode
+    by: str = ""
+    at: datetime | None = None
+    why: str = ""

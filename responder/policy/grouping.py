@@ -1,0 +1,86 @@
+"""What makes alerts one instance, and instances one incident.
+
+Pure rules that the store applies inside its routing transaction and that ``rehearse`` applies in memory. Never here: how
+targets are found (``targets``) or what an incident does (``decide``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from responder.model.alert import Alert, AlertStatus
+from responder.model.incident import Instance, Mode
+from responder.model.target import Target
+
+FORGET_STATELESS = timedelta(minutes=15)
+"""A sender that never resolves: not seen for this long, its instance no longer counts as firing."""
+
+FORGET = timedelta(hours=24)
+"""Any other sender. Source: ARCHITECTURE.md "How an incident lives"."""
+
+
+def key_of(mode: Mode, target: Target) -> str:
+    """Return what makes alerts one incident: mode, cluster and target."""
+    return f"{mode}:{target.identity}"
+
+
+def merge(known: Instance | None, alert: Alert, *, now: datetime, rules: tuple[str, ...] = ()) -> Instance:
+    """Fold one received alert into its instance.
+
+    The last one received counts, but for senders whose Resolved is final (it may overtake its Fired): there a Resolved
+    once seen stays. Rules add up; labels are those of the newest.
+
+    Args:
+        known: The instance as stored; None when it is new.
+        alert: As received.
+        now: When it was received.
+        rules: Names of the rules that it matched now.
+    """
+    if known is None:
+        return Instance(
+            instance=alert.instance,
+            fingerprint=alert.fingerprint,
+            source=alert.source,
+            source_name=alert.source_name,
+            name=alert.name,
+            status=alert.status,
+            severity=alert.severity,
+            labels=dict(alert.labels),
+            annotations=dict(alert.annotations),
+            value=alert.value,
+            started_at=alert.started_at,
+            first_seen_at=now,
+            seen_at=now,
+            resolves=alert.resolves,
+            rules=rules,
+            link=alert.link,
+        )
+    final = alert.resolved_is_final and known.status is AlertStatus.RESOLVED
+    return Instance(
+        instance=known.instance,
+        fingerprint=known.fingerprint,
+        source=known.source,
+        source_name=known.source_name,
+        name=alert.name or known.name,
+        status=AlertStatus.RESOLVED if final else alert.status,
+        severity=alert.severity,
+        labels=dict(alert.labels),
+        annotations=dict(alert.annotations),
+        value=alert.value if alert.value is not None else known.value,
+        started_at=known.started_at or alert.started_at,
+        first_seen_at=known.first_seen_at,
+        seen_at=max(now, known.seen_at),
+        resolves=known.resolves and alert.resolves,
+        rules=known.rules + tuple(rule for rule in rules if rule not in known.rules),
+        incident=known.incident,
+        shadow_incident=known.shadow_incident,
+        why=known.why,
+        count=known.count + 1,
+        link=alert.link or known.link,
+    )
+
+
+def fires(instance: Instance, *, now: datetime) -> bool:
+    """Tell whether an instance counts as firing: said so, and heard of lately enough."""
+    forget = FORGET if instance.resolves else FORGET_STATELESS
+    return instance.status is AlertStatus.FIRING and now - instance.seen_at < forget
