@@ -27,7 +27,9 @@ class PageWhen(StrEnum):
 class Expression(Protocol):
     """A compiled ``when``."""
 
-    text: str
+    @property
+    def text(self) -> str:
+        """As written in the rule."""
 
     def evaluate(self, variables: Mapping[str, Any], had_none: frozenset[str] = frozenset()) -> bool | None:
         """Return True, False, or None for unknown: a name whose value is missing.
