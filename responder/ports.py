@@ -74,6 +74,13 @@ class ClusterView(Protocol):
         Never raises for a single item: the item says its problem.
         """
 
+    async def healthy_revisions(self) -> Sequence[str]:
+        """List revisions whose workload is wholly ready on them now, as ``namespace/kind/revision name``.
+
+        ``kind`` is the workload's (Deployment, StatefulSet, DaemonSet), the revision name that of its ReplicaSet or ControllerRevision. Reads
+        lists in pages of 500, within 30 s.
+        """
+
     async def permitted(self, needed: Sequence[Permission], *, namespace: str = "") -> Mapping[Permission, bool]:
         """Ask the cluster which permissions we hold (SelfSubjectAccessReview); namespace "" asks cluster-wide."""
 
@@ -183,7 +190,10 @@ class Store(Protocol):
         """Return all evidence of an incident."""
 
     async def claim_outbox(self, *, limit: int, lease: timedelta) -> Sequence[OutboxRow]:
-        """Claim due rows, per lane (channel and incident) only the oldest; a newer row of a lane replaces an unsent older one of its level and kind."""
+        """Claim due rows, per lane (channel and incident) only the oldest.
+
+        A newer row of a lane replaces an unsent older one of its level and kind.
+        """
 
     async def outbox_sent(self, row: OutboxRow, *, answer: str, reached: bool) -> None:
         """Record a delivered message on the timeline and end the row."""

@@ -223,7 +223,8 @@ class Incident:
         key: Mode, cluster and target: unique while not closed.
         mode: As opened: armed or shadow, never off.
         effective: The least mode when last judged.
-        literal: The target is as the alert named it; the cluster has not confirmed it.
+        literal: The target is as the alert named it; the cluster has not confirmed it yet.
+        unresolved: The alert does not name one thing that exists; the target is the narrowest thing known, and nothing is done to it.
         resolution: How the target was found, or which label is missing.
         symptom: The first matching rule: what a storm is counted by.
         opened_at: Survives ``moved``. opening: 1, then one more each time it is reopened. reopened_at: of the newest opening.
@@ -251,6 +252,7 @@ class Incident:
     cluster: str
     target: Target
     literal: bool = False
+    unresolved: bool = False
     resolution: str = ""
     symptom: str = ""
     title: str = ""

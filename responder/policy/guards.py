@@ -1,0 +1,200 @@
+"""Limits and guards: what must hold before a disruptive rung, each an answer with its reason and numbers.
+
+Source: RULES.md "Limits"; kubernetes.md A15. Three answers, only *allow* acts. Never here: reading or counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from responder.actions.failing import fails, live
+from responder.model.action import Plan
+from responder.model.cluster import Snapshot
+from responder.model.health import Ruling, Verdict
+from responder.model.reason import Reason
+from responder.model.target import Target
+from responder.rules.durations import Rate, parse_duration, parse_rate
+from responder.rules.matchers import LabelMatchers
+
+FRESH = timedelta(seconds=30)
+"""Facts older than this are read again before a rung. Source: FACTS.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """So many within a window."""
+
+    count: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The installation's limits, with their defaults.
+
+    Attributes:
+        scope: Alternatives of conditions over kind, cluster, namespace, name; None for everything. One that holds is enough.
+    """
+
+    group_wait: timedelta = timedelta(seconds=30)
+    max_actions: Count = field(default_factory=lambda: Count(count=3, window=timedelta(hours=1)))
+    in_flight: int = 1
+    same_symptom: Count = field(default_factory=lambda: Count(count=5, window=timedelta(minutes=5)))
+    keep_ready: int = 1
+    gitops: tuple[str, ...] = ("argocd", "flux")
+    scope: tuple[LabelMatchers, ...] | None = None
+
+
+def tighten(limits: Limits, guards: Mapping[str, Any]) -> Limits:
+    """Return the limits with a rule's guards put in; only what is stricter takes effect.
+
+    Args:
+        limits: The installation's.
+        guards: As in the rule: ``keep_ready``, ``in_flight``, ``group_wait``, ``max_actions``, ``same_symptom``.
+    """
+    tightened = limits
+    if "group_wait" in guards:
+        tightened = replace(tightened, group_wait=max(limits.group_wait, parse_duration(str(guards["group_wait"]))))
+    if "keep_ready" in guards:
+        tightened = replace(tightened, keep_ready=max(limits.keep_ready, int(guards["keep_ready"])))
+    if "in_flight" in guards:
+        tightened = replace(tightened, in_flight=min(limits.in_flight, int(guards["in_flight"])))
+    if "max_actions" in guards:
+        tightened = replace(tightened, max_actions=_stricter(limits.max_actions, parse_rate(str(guards["max_actions"]))))
+    if "same_symptom" in guards:
+        tightened = replace(tightened, same_symptom=_stricter(limits.same_symptom, parse_rate(str(guards["same_symptom"]))))
+    return tightened
+
+
+def _stricter(ours: Count, theirs: Rate) -> Count:
+    """Return fewer in the longer window."""
+    return Count(count=min(ours.count, theirs.count), window=max(ours.window, theirs.within))
+
+
+def group_wait(limits: Limits, *, opened_at: datetime, now: datetime) -> Verdict:
+    """Refuse while the incident is younger than ``group_wait``."""
+    age = now - opened_at
+    if age < limits.group_wait:
+        return Verdict(
+            Ruling.REFUSE, Reason.GROUP_WAIT, f"{age.total_seconds():.0f} s old, {limits.group_wait.total_seconds():.0f} s wanted"
+        )
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+
+
+def max_actions(limits: Limits, *, recent: int) -> Verdict:
+    """Refuse when the rule has acted often enough in this cluster."""
+    most = limits.max_actions
+    detail = f"{recent} of {most.count} in {most.window}"
+    if recent >= most.count:
+        return Verdict(Ruling.REFUSE, Reason.MAX_ACTIONS, detail)
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)
+
+
+def in_flight(limits: Limits, *, running: int) -> Verdict:
+    """Refuse while enough disruptive rungs run in the scope; it waits for them."""
+    detail = f"{running} of {limits.in_flight} running"
+    if running >= limits.in_flight:
+        return Verdict(Ruling.REFUSE, Reason.IN_FLIGHT, detail)
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)
+
+
+def same_symptom(limits: Limits, *, targets: int) -> Verdict:
+    """Refuse when more targets than the limit share the symptom: a common cause."""
+    most = limits.same_symptom
+    detail = f"{targets} targets within {most.window}, limit {most.count}"
+    if targets > most.count:
+        return Verdict(Ruling.REFUSE, Reason.SAME_SYMPTOM, detail)
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)
+
+
+def keep_ready(limits: Limits, *, snapshot: Snapshot | None, actions: Sequence[str], now: datetime) -> Verdict:
+    """Refuse what would take a ready replica when too few would be left.
+
+    A rollout keeps ``desired - maxUnavailable`` ready by itself; removing one failing pod takes no ready one.
+    """
+    if snapshot is None or snapshot.workload is None:
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, "no replicas to keep")
+    if "pods" in snapshot.gaps:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"pods were not read: {snapshot.gaps['pods']}")
+    workload = snapshot.workload
+    ready = [pod for pod in live(workload.pods) if pod.ready and not fails(pod, now=now)]
+    if not ready or not any(name.startswith("workload.re") or name == "workload.rollback" for name in actions):
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, f"{len(ready)} ready and not touched")
+    left = len(ready) if workload.surge > 0 and workload.unavailable == 0 else max(0, len(ready) - max(1, workload.unavailable))
+    if workload.strategy == "Recreate":
+        left = 0
+    wanted = min(limits.keep_ready, max(0, workload.desired - 1))
+    detail = f"{len(ready)} ready, {left} left while it rolls, {wanted} to be kept"
+    if left < wanted:
+        return Verdict(Ruling.REFUSE, Reason.KEEP_READY, detail)
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)
+
+
+def scope(limits: Limits, target: Target) -> Verdict:
+    """Refuse targets outside the configured scope."""
+    if limits.scope is None:
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    labels = {"kind": str(target.kind), "cluster": target.cluster, "namespace": target.namespace, "name": target.name}
+    if any(one.matches(labels) for one in limits.scope):
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    return Verdict(Ruling.REFUSE, Reason.OUT_OF_SCOPE, f"{target} in cluster {target.cluster}")
+
+
+def hands_off(snapshot: Snapshot | None) -> Verdict:
+    """Refuse what somebody annotated ``responder/hands-off`` (pod, workload, service or namespace)."""
+    if snapshot is None:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, "the cluster was not read")
+    if "namespace" in snapshot.gaps:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"the namespace was not read: {snapshot.gaps['namespace']}")
+    marks = [
+        (f"pod {snapshot.pod.name}", snapshot.pod.hands_off) if snapshot.pod else None,
+        (f"{snapshot.workload.kind} {snapshot.workload.name} or its namespace", snapshot.workload.hands_off)
+        if snapshot.workload
+        else None,
+        (f"service {snapshot.service.name} or its namespace", snapshot.service.hands_off) if snapshot.service else None,
+    ]
+    for mark in marks:
+        if mark is not None and mark[1] is not None:
+            return Verdict(Ruling.REFUSE, Reason.HANDS_OFF, f"{mark[0]}: {mark[1] or 'no reason given'}")
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+
+
+def foreign_activity(snapshot: Snapshot | None, *, facts: Mapping[str, Any], actions: Sequence[str], ours: bool) -> Verdict:
+    """Refuse while a rollout that is not ours progresses: it is waited for.
+
+    A rollback may interrupt a rollout whose new pods fail (that is what it is for). ``ours``: a rung of this incident began it.
+    """
+    if snapshot is None or snapshot.workload is None:
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    rollout = facts.get("rollout")
+    if rollout is None:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, "the rollout's state was not read")
+    if rollout == "progressing" and not ours and "workload.rollback" not in actions and not facts.get("failing"):
+        return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, f"a rollout of {snapshot.workload.name} is progressing")
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+
+
+def fresh(read_at: datetime | None, *, now: datetime) -> Verdict:
+    """Refuse a reading that is older than 30 s; unknown when there is none."""
+    if read_at is None:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, "nothing was read")
+    if now - read_at > FRESH:
+        return Verdict(Ruling.REFUSE, Reason.STALE_READING, f"read {(now - read_at).total_seconds():.0f} s ago")
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+
+
+def floor_before_write(plan: Plan, snapshot: Snapshot, *, keep_ready: int) -> Verdict | None:
+    """Return why a write must not be made now although it was planned, or None: marks and floors read again."""
+    del keep_ready
+    mark = hands_off(snapshot)
+    if mark.ruling is not Ruling.ALLOW:
+        return mark
+    if plan.action in {"pod.delete", "pod.evict"} and snapshot.workload is not None:
+        others = [pod for pod in live(snapshot.workload.pods) if pod.ready and pod.uid != plan.values.get("uid")]
+        victim = next((pod for pod in snapshot.workload.pods if pod.uid == plan.values.get("uid")), None)
+        if victim is not None and victim.ready and not others:
+            return Verdict(Ruling.REFUSE, Reason.LAST_READY_REPLICA, f"pod {victim.name} is the last ready one now")
+    return None

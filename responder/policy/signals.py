@@ -1,0 +1,132 @@
+"""What people and senders said to an incident, taken into its state.
+
+Pure: signals in id order, one at a time. Never here: judging the ladder (``decide``). A signal never starts an action; it only
+changes what the next judgement sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from responder.model.incident import Candidate, Entry, EntryKind, Incident, Phase, Signal, SignalKind, Vote
+from responder.model.reason import Reason
+from responder.policy.ladder import LadderEvent, advance
+
+STICKY = frozenset({Reason.REJECTED, Reason.BEGUN_TWICE, Reason.CANNOT_BE_KNOWN, Reason.TARGET_GONE})
+"""Waits that only health or a person ends. Source: ARCHITECTURE.md, the phase table."""
+
+_CLOSERS: Mapping[SignalKind, Reason] = {
+    SignalKind.CLOSED: Reason.CLOSED_BY_PERSON,
+    SignalKind.MOVED: Reason.MOVED,
+    SignalKind.ARMED: Reason.ARMED,
+}
+
+
+def take_in(incident: Incident, signals: Sequence[Signal]) -> tuple[Incident, tuple[Entry, ...]]:
+    """Return the incident after these signals, and what the timeline says of each.
+
+    A vote counts when it names the digest that is asked now, came before the deadline, and its person has not voted yet.
+    Unknown or late ones are recorded and change nothing.
+    """
+    entries: list[Entry] = []
+    for signal in signals:
+        if incident.phase is Phase.CLOSED:
+            break
+        incident, reason, text, kind = _one(incident, signal)
+        entries.append(Entry(kind=kind, at=signal.at, reason=reason, text=text, data={"by": signal.by, **signal.body}))
+    return incident, tuple(entries)
+
+
+def _one(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, EntryKind]:
+    person = EntryKind.PERSON
+    by = signal.by or "somebody"
+    text = str(signal.body.get("text", ""))
+    match signal.kind:
+        case SignalKind.FIRED:
+            return join(incident, signal), Reason.JOINED, f"alert {signal.body.get('name', '')} joined", EntryKind.ALERT
+        case SignalKind.RESOLVED:
+            said = f"alert {signal.body.get('name', '')} resolved, says its sender; health decides"
+            return incident, Reason.HEALTHY, said, EntryKind.ALERT
+        case SignalKind.ACKNOWLEDGED:
+            if incident.escalation.acknowledged_at is not None:
+                return incident, Reason.ACKNOWLEDGED, f"{by} acknowledged it too", person
+            told = replace(incident.escalation, acknowledged_by=by, acknowledged_at=signal.at)
+            return replace(incident, escalation=told), Reason.ACKNOWLEDGED, f"{by} has it: no further level is called", person
+        case SignalKind.APPROVED | SignalKind.REJECTED:
+            return _vote(incident, signal)
+        case SignalKind.PAUSED:
+            return replace(incident, paused_by=by), Reason.PAUSED, f"{by} paused the ladder {text}".rstrip(), person
+        case SignalKind.RESUMED:
+            return _resume(incident, signal), Reason.RESUMED, f"{by} let the ladder go on {text}".rstrip(), person
+        case SignalKind.NOTED:
+            return incident, Reason.NOTED, f"{by}: {text}", person
+        case SignalKind.RELEASED:
+            return replace(incident, parent=""), Reason.STORM_OVER, "its storm is over", EntryKind.DECISION
+        case SignalKind.CLOSED | SignalKind.MOVED | SignalKind.ARMED:
+            reason = _CLOSERS[signal.kind]
+            closed = replace(
+                incident,
+                phase=advance(incident.phase, LadderEvent.CLOSED),
+                phase_since=signal.at,
+                reason=reason,
+                detail=text,
+                closed_at=signal.at,
+                command=None,
+                person_closed=signal.kind is SignalKind.CLOSED,
+            )
+            return closed, reason, f"closed by {by} {text}".rstrip(), person
+
+
+def join(incident: Incident, signal: Signal) -> Incident:
+    """Add the rules of a firing alert to the candidates, in the order they are asked."""
+    known = {candidate.rule for candidate in incident.candidates}
+    fresh = [
+        Candidate(
+            rule=str(rule), digest=str(said["digest"]), priority=int(said.get("priority", 0)), manual=bool(said.get("manual"))
+        )
+        for rule, said in dict(signal.body.get("rules", {})).items()
+        if rule not in known
+    ]
+    return replace(incident, candidates=in_order([*incident.candidates, *fresh])) if fresh else incident
+
+
+def in_order(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return candidates as they are asked: those a person triggered, then by priority, then by name."""
+    return tuple(sorted(candidates, key=lambda one: (not one.manual, -one.priority, one.rule)))
+
+
+def _vote(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, EntryKind]:
+    approve = signal.kind is SignalKind.APPROVED
+    word = "approved" if approve else "rejected"
+    asked = incident.approval
+    ignored = f"{signal.by} {word}, which changes nothing: "
+    if asked is None:
+        return incident, Reason.NOTED, ignored + "nothing is asked now", EntryKind.PERSON
+    if str(signal.body.get("digest", "")) not in {asked.digest, asked.digest[:12]}:
+        return incident, Reason.PLAN_CHANGED, ignored + "the vote is for another plan", EntryKind.PERSON
+    if signal.at > asked.expires_at:
+        return incident, Reason.APPROVAL_EXPIRED, ignored + "it came after the deadline", EntryKind.PERSON
+    if any(vote.by == signal.by for vote in asked.votes):
+        return incident, Reason.NOTED, ignored + "one person has one vote", EntryKind.PERSON
+    voted = replace(asked, votes=(*asked.votes, Vote(by=signal.by, approve=approve, at=signal.at)))
+    reason = Reason.APPROVED if approve else Reason.REJECTED
+    return replace(incident, approval=voted), reason, f"{signal.by} {word} {asked.rung}", EntryKind.PERSON
+
+
+def _resume(incident: Incident, signal: Signal) -> Incident:
+    resumed = replace(incident, paused_by="", resumed_at=signal.at, gone=0)
+    asked = resumed.approval
+    if asked is not None and any(not vote.approve for vote in asked.votes):
+        resumed = replace(resumed, approval=None)
+    sticky = incident.phase is Phase.WAITING and incident.reason in STICKY
+    if sticky or incident.phase is Phase.EXHAUSTED:
+        return replace(
+            resumed,
+            phase=advance(incident.phase, LadderEvent.RESUMED),
+            phase_since=signal.at,
+            reason=Reason.RESUMED,
+            detail=f"by {signal.by}",
+            waiting_since=None,
+        )
+    return resumed

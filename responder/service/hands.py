@@ -1,0 +1,330 @@
+"""The hands: carries out a rung, write by write, and holds the only function that writes to the outside.
+
+Crash safety, kill switch and shadow are this one mechanism: every write passes ``permit``; every step starts by looking at the
+world; in shadow nothing here is ever called. Never here: what to write (``actions``), whether to begin (``policy.decide``).
+
+The decision a reader would question: nothing remembers how far a plan got. The plan's next step is found by looking at the world
+(``next_step``), before a crash and after it alike, so there is one path and not two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from responder.actions.catalogue import ActionCatalogue
+from responder.model.action import End, Outcome, Plan, Wait, Write
+from responder.model.cluster import Snapshot
+from responder.model.errors import (
+    BlockedError,
+    ContestedError,
+    ForbiddenError,
+    GoneError,
+    RejectedError,
+    RemoteError,
+    ThrottledError,
+    TransientError,
+)
+from responder.model.health import Health, together
+from responder.model.incident import Entry, EntryKind, Incident, Instance, Mode, SignalKind
+from responder.model.reason import Reason
+from responder.model.rule import Rule
+from responder.model.storing import Claimed, StoredChange, Transition
+from responder.policy import guards
+from responder.ports import Clock, ClusterHands, Store
+from responder.service.reading import Reader
+from responder.service.switches import Switches
+from responder.telemetry import Metrics, logger
+
+WRITE_WITHIN = timedelta(seconds=8)
+"""One write's time-out; shorter than what is left of a lease when the permit is given."""
+
+LOOK_AGAIN = timedelta(seconds=2)
+BLOCKED_FOR = timedelta(seconds=5)
+"""A disruption budget's 429 carries no Retry-After (kubernetes.md A16 case 1): wait at least this long."""
+
+MOST_CONTESTED = 5
+STOPS = {
+    SignalKind.PAUSED: Reason.PAUSED,
+    SignalKind.CLOSED: Reason.CLOSED_BY_PERSON,
+    SignalKind.MOVED: Reason.MOVED,
+    SignalKind.ARMED: Reason.ARMED,
+}
+
+
+@dataclass(slots=True)
+class Held:
+    """An incident in this worker's hand.
+
+    Attributes:
+        incident: As last stored.
+        lease_until: On the clock's ``boottime``; the heartbeat moves it forward.
+        lost: The lease is known to be lost.
+    """
+
+    incident: Incident
+    claimed: Claimed
+    rules: Mapping[str, Rule]
+    instances: tuple[Instance, ...]
+    wake: int
+    lease_until: float
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What came of a rung."""
+
+    outcome: Outcome
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permit:
+    """Leave to make one write, given right before it.
+
+    Attributes:
+        stop: Why not; None when it may be made.
+        within: Time-out of the write.
+    """
+
+    stop: Reason | None = None
+    detail: str = ""
+    within: timedelta = field(default=WRITE_WITHIN)
+
+
+class Hands:
+    """Carries out rungs on all configured clusters."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        reader: Reader,
+        hands: Mapping[str, ClusterHands],
+        catalogue: ActionCatalogue,
+        switches: Switches,
+        metrics: Metrics,
+        keep_ready: int = 1,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._reader = reader
+        self._hands = hands
+        self._catalogue = catalogue
+        self._switches = switches
+        self._metrics = metrics
+        self._keep_ready = keep_ready
+
+    async def carry_out_rung(self, held: Held) -> Ended:
+        """Carry out the incident's command from wherever the world shows it to be.
+
+        Never raises for what a cluster answers; that is the outcome.
+        """
+        command = held.incident.command
+        if command is None:
+            return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail="no command is stored")
+        outcome = Outcome.ALREADY_SO
+        said: list[str] = []
+        for plan in command.plans:
+            ended = await self._carry_out(held, plan)
+            said.append(f"{plan.action}: {ended.detail}" if ended.detail else plan.action)
+            if ended.outcome not in {Outcome.DONE, Outcome.ALREADY_SO}:
+                return replace(ended, detail="; ".join(said))
+            if ended.outcome is Outcome.DONE:
+                outcome = Outcome.DONE
+        reason = Reason.DONE if outcome is Outcome.DONE else Reason.ALREADY_SO
+        return Ended(outcome=outcome, reason=reason, detail="; ".join(said))
+
+    async def _carry_out(self, held: Held, plan: Plan) -> Ended:
+        """Drive one action to its end: look, take the next step, look again; bounded by the rung's ``within``."""
+        contested = 0
+        problem = ""
+        blocked = False
+        action = self._catalogue.actions[plan.action]
+        while True:
+            now = self._clock.now()
+            ends_at = held.incident.runs[-1].prove_by if held.incident.runs else None
+            if ends_at is not None and now >= ends_at:
+                if blocked:
+                    return Ended(outcome=Outcome.REFUSED, reason=Reason.BUDGET_BLOCKS, detail=problem)
+                return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=f"its time is over. {problem}".rstrip(". "))
+            try:
+                snapshot = await self._reader.snapshot(held.incident.target)
+            except (RemoteError, TimeoutError) as error:
+                if isinstance(error, ForbiddenError):
+                    return Ended(outcome=Outcome.REFUSED, reason=Reason.FORBIDDEN, detail=str(error))
+                problem = str(error) or "reading took too long"
+                if held.lost:
+                    return Ended(outcome=Outcome.STOPPED, reason=Reason.LEASE_LOST)
+                await self._clock.sleep(BLOCKED_FOR)
+                continue
+            if snapshot.gone:
+                return Ended(
+                    outcome=Outcome.GONE, reason=Reason.TARGET_GONE, detail=f"{held.incident.target} does not exist any more"
+                )
+            step = action.next_step(plan, snapshot, now=self._clock.now())
+            match step:
+                case End():
+                    return Ended(outcome=step.outcome, reason=step.reason, detail=step.detail)
+                case Wait():
+                    problem = step.detail or problem
+                    stop = await self._stopped(held)
+                    if stop is not None and stop is not Reason.HEALTHY:
+                        return Ended(outcome=Outcome.STOPPED, reason=stop, detail=step.detail)
+                    await self._clock.sleep(min(step.again_in, timedelta(seconds=15)))
+                case Write():
+                    permit = await self._permit(held, plan, snapshot)
+                    if permit.stop is not None:
+                        return Ended(outcome=Outcome.STOPPED, reason=permit.stop, detail=permit.detail)
+                    try:
+                        await self.carry_out(held, step, permit)
+                        blocked = False
+                    except BlockedError as error:
+                        blocked, problem = True, str(error)
+                        await self._clock.sleep(max(BLOCKED_FOR, error.retry_after or BLOCKED_FOR))
+                    except ThrottledError as error:
+                        problem = str(error)
+                        await self._clock.sleep(max(LOOK_AGAIN, error.retry_after or BLOCKED_FOR))
+                    except (ContestedError, TransientError) as error:
+                        problem = str(error)
+                        contested += 1
+                        if contested > MOST_CONTESTED:
+                            return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=problem)
+                        await self._clock.sleep(LOOK_AGAIN)
+                    except GoneError as error:
+                        problem = str(error)
+                        contested += 1
+                        if contested > MOST_CONTESTED:
+                            return Ended(outcome=Outcome.GONE, reason=Reason.TARGET_GONE, detail=problem)
+                    except ForbiddenError as error:
+                        return Ended(outcome=Outcome.REFUSED, reason=Reason.FORBIDDEN, detail=str(error))
+                    except RejectedError as error:
+                        return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=str(error))
+
+    async def carry_out(self, held: Held, write: Write, permit: Permit) -> None:
+        """Make one write: **the only place in this program that changes anything outside**.
+
+        Raises:
+            RemoteError: As ``ports.ClusterHands.write``; whether it took effect is found by looking again.
+        """
+        if permit.stop is not None or held.incident.mode is not Mode.ARMED:
+            raise RejectedError("no permit", system="responder", operation="write", target=write.key)
+        await self._send(held.incident.target.cluster, write, within=permit.within)
+        entry = Entry(
+            kind=EntryKind.WRITE,
+            at=self._clock.now(),
+            reason=Reason.DONE,
+            text=write.says,
+            data={"write": write.key, "verb": str(write.verb), "object": f"{write.plural}/{write.namespace}/{write.name}"},
+        )
+        await self.store_progress(held, entry)
+
+    async def store_progress(self, held: Held, *entries: Entry) -> None:
+        """Record what was done while the rung goes on; a lost fence is noted and stops the next write."""
+        committed = await self._store.commit(
+            Transition(
+                incident=held.incident,
+                fence=held.claimed.fence,
+                wake=held.wake,
+                wake_at=self._clock.now(),
+                keep=True,
+                entries=entries,
+            )
+        )
+        if not committed.stored:
+            held.lost = True
+        else:
+            held.wake = committed.wake
+
+    async def give_back(self, held: Held, owed: list[StoredChange]) -> tuple[list[int], list[Entry]]:
+        """Undo changes, newest first, each only while the field is still what we made it (the write's own precondition).
+
+        Returns:
+            Ids of changes that are settled (given back, or no longer ours), and lines for the timeline.
+        """
+        settled: list[int] = []
+        entries: list[Entry] = []
+        for one in owed:
+            if await self._switches.least(held.incident.cluster) is not Mode.ARMED:
+                entries.append(
+                    self._line(
+                        Reason.KILL_SWITCH,
+                        f"not given back: {one.change.field} of {one.change.target} is still {one.change.after}",
+                    )
+                )
+                continue
+            try:
+                await self._send(one.cluster, one.change.undo, within=WRITE_WITHIN)
+            except (ContestedError, GoneError) as error:
+                settled.append(one.id)
+                entries.append(self._line(Reason.ALREADY_SO, f"left as it is, no longer ours: {one.change.target} ({error})"))
+            except RemoteError as error:
+                entries.append(self._line(Reason.FAILED, f"not given back yet: {one.change.target}: {error}"))
+                logger().warning("change_not_given_back", incident=held.incident.id, change=one.id, problem=str(error))
+            else:
+                settled.append(one.id)
+                entries.append(self._line(Reason.DONE, one.change.undo.says))
+                logger().info("change_given_back", incident=held.incident.id, change=one.id)
+        return settled, entries
+
+    async def _send(self, cluster: str, write: Write, *, within: timedelta) -> None:
+        results = {
+            BlockedError: "blocked",
+            ThrottledError: "throttled",
+            GoneError: "gone",
+            ContestedError: "contested",
+            ForbiddenError: "forbidden",
+            RejectedError: "rejected",
+        }
+        try:
+            status = await self._hands[cluster].write(write, within=within)
+        except RemoteError as error:
+            result = next((word for kind, word in results.items() if isinstance(error, kind)), "unknown")
+            self._metrics.writes.labels(result).inc()
+            logger().warning("write_failed", write=write.key, says=write.says, result=result, problem=str(error))
+            raise
+        self._metrics.writes.labels("ok").inc()
+        logger().info("write_carried_out", write=write.key, says=write.says, status=status)
+
+    def _line(self, reason: Reason, text: str) -> Entry:
+        return Entry(kind=EntryKind.WRITE, at=self._clock.now(), reason=reason, text=text)
+
+    async def _permit(self, held: Held, plan: Plan, snapshot: Snapshot) -> Permit:
+        """Ask, right before a write, whether it may still be made. ``snapshot`` was read within the last seconds."""
+        stop = await self._stopped(held)
+        if stop is not None:
+            return Permit(stop=stop)
+        now = self._clock.now()
+        if now - snapshot.read_at > timedelta(seconds=10):
+            return Permit(stop=Reason.STALE_READING, detail="what was read is older than 10 s")
+        rule = held.rules.get(held.incident.leader)
+        if rule is not None:
+            reading = self._reader.derive(snapshot, rule.healthy, held.instances, now=now)
+            health = together({call.canonical: reading.checks[call.canonical] for call in rule.healthy})
+            if health.health is Health.HEALTHY:
+                return Permit(stop=Reason.HEALTHY, detail=health.detail)
+            if health.health is Health.UNKNOWN:
+                return Permit(stop=Reason.UNKNOWN, detail=health.detail)
+        floor = guards.floor_before_write(plan, snapshot, keep_ready=self._keep_ready)
+        if floor is not None:
+            return Permit(stop=floor.reason, detail=floor.detail)
+        return Permit()
+
+    async def _stopped(self, held: Held) -> Reason | None:
+        """Return why no further write may be made: lease, kill switch, arming, or a person's word."""
+        if held.lost or held.lease_until - self._clock.boottime() <= WRITE_WITHIN.total_seconds():
+            return Reason.LEASE_LOST
+        least = await self._switches.least(held.incident.cluster)
+        if least is Mode.OFF:
+            return Reason.KILL_SWITCH
+        if least is not Mode.ARMED or not self._switches.armed(held.incident.leader, held.incident.target):
+            return Reason.DISARMED
+        signals, _ = await self._store.peek(held.incident.id)
+        for signal in signals:
+            if signal.kind in STOPS:
+                return STOPS[signal.kind]
+        return None

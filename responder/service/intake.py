@@ -1,0 +1,83 @@
+"""Takes a delivery in: bounded, durable before it is acknowledged, and asks no cluster.
+
+Never here: HTTP (``http``, ``web``), understanding the body (``router``). One decision a reader would question: a body that is
+not valid JSON is refused here although everything else is accepted unseen. A sender that posts no JSON is misconfigured and must hear it;
+valid JSON of any shape is kept, because a 4xx is never repeated by Azure Monitor and the alert would be lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from responder.model.errors import IntakeFullError, MalformedError, OversizeError
+from responder.model.storing import NewDelivery
+from responder.ports import Clock, Store
+
+BUCKET_SECONDS = 600
+"""A repeat within the same ten minutes is absorbed; a later one is a delivery of its own. Source: ARCHITECTURE.md, ``deliveries``."""
+
+
+class Intake:
+    """Accepts deliveries.
+
+    Attributes:
+        largest: Bytes of the largest body taken.
+        most_waiting: Deliveries being stored at once before senders are told to come back.
+    """
+
+    def __init__(self, *, store: Store, clock: Clock, largest: int = 1 << 20, most_waiting: int = 500) -> None:
+        self._store = store
+        self._clock = clock
+        self.largest = largest
+        self.most_waiting = most_waiting
+        self._waiting = 0
+
+    async def accept(
+        self, *, source: str, source_name: str, body: bytes, sender: str = "", headers: Mapping[str, str] | None = None
+    ) -> bool:
+        """Store one delivery and return True, or False when it is a sender's retry of one already stored.
+
+        Args:
+            source: The format, such as ``alertmanager``.
+            source_name: The configured sender.
+            body: As received.
+            sender: Who proved to be the sender.
+            headers: Lower-cased; a sender's own message id is used for the retry key when it has one.
+
+        Raises:
+            OversizeError: Larger than ``largest``.
+            MalformedError: Not JSON.
+            IntakeFullError: Too much is being stored already.
+            StoreUnavailableError: The store cannot be written now.
+        """
+        if len(body) > self.largest:
+            raise OversizeError(f"the body has {len(body)} bytes; at most {self.largest} are taken")
+        try:
+            msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+            raise MalformedError(f"the body is not JSON: {problem}") from problem
+        if self._waiting >= self.most_waiting:
+            raise IntakeFullError(f"{self._waiting} deliveries are being stored already; come back")
+        self._waiting += 1
+        try:
+            delivery = NewDelivery(
+                source=source,
+                source_name=source_name,
+                retry_key=self._retry_key(source, source_name, body, headers or {}),
+                body=body,
+                received_at=self._clock.now(),
+                sender=sender,
+            )
+            (stored,) = await self._store.accept([delivery])
+            return stored
+        finally:
+            self._waiting -= 1
+
+    def _retry_key(self, source: str, source_name: str, body: bytes, headers: Mapping[str, str]) -> str:
+        message = headers.get("x-responder-message-id", "")
+        bucket = int(self._clock.now().timestamp()) // BUCKET_SECONDS
+        digest = hashlib.blake2b(message.encode() or body, digest_size=16).hexdigest()
+        return f"{source}/{source_name}/{bucket}/{digest}"

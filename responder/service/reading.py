@@ -1,0 +1,109 @@
+"""Reads a target and derives what the core judges by.
+
+Joins the port (raw snapshot), our memory of healthy revisions, and the pure functions of ``policy.facts`` and the checks. Never
+here: judgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from responder.actions.catalogue import ActionCatalogue
+from responder.model.cluster import Reading, Snapshot, WorkloadSnapshot
+from responder.model.errors import RemoteError
+from responder.model.health import CheckReading, Health
+from responder.model.incident import Incident, Instance
+from responder.model.rule import Call
+from responder.model.target import Target, TargetKind
+from responder.policy.facts import facts_of
+from responder.policy.grouping import fires
+from responder.ports import Clock, ClusterView, Store
+
+SLOTS_PER_CLUSTER = 16
+"""Targets of one cluster read at once; a dead cluster delays nobody else."""
+
+READ_WITHIN = timedelta(seconds=12)
+
+
+class Reader:
+    """Reads targets of all configured clusters."""
+
+    def __init__(self, *, views: Mapping[str, ClusterView], store: Store, clock: Clock, catalogue: ActionCatalogue) -> None:
+        self._views = views
+        self._store = store
+        self._clock = clock
+        self._catalogue = catalogue
+        self._slots = {name: asyncio.Semaphore(SLOTS_PER_CLUSTER) for name in views}
+
+    def view(self, cluster: str) -> ClusterView | None:
+        """Return the view of a configured cluster."""
+        return self._views.get(cluster)
+
+    async def snapshot(self, target: Target) -> Snapshot:
+        """Read a target, with what we remember of its revisions.
+
+        Raises:
+            RemoteError: When the target could not be read; also ``TransientError`` when it took too long.
+        """
+        view = self._views[target.cluster]
+        async with self._slots[target.cluster], asyncio.timeout(READ_WITHIN.total_seconds()):
+            snapshot = await view.snapshot(target)
+        return await self._remember(snapshot)
+
+    async def read(self, incident: Incident, calls: Sequence[Call], instances: Sequence[Instance]) -> tuple[Reading | None, str]:
+        """Return what an incident is judged by, or None and why it could not be read."""
+        now = self._clock.now()
+        snapshot: Snapshot | None = None
+        problem = ""
+        if incident.target.kind is not TargetKind.NONE and not incident.unresolved:
+            if incident.target.cluster not in self._views:
+                return None, f"cluster {incident.target.cluster or '(none)'} is not configured"
+            try:
+                snapshot = await self.snapshot(incident.target)
+            except TimeoutError:
+                problem = f"reading {incident.target} took longer than {READ_WITHIN.total_seconds():.0f} s"
+            except RemoteError as error:
+                problem = str(error)
+            if snapshot is None:
+                return None, problem
+        return self.derive(snapshot, calls, instances, now=now), ""
+
+    def derive(
+        self, snapshot: Snapshot | None, calls: Sequence[Call], instances: Sequence[Instance], *, now: datetime
+    ) -> Reading:
+        """Derive facts and checks from a snapshot (None for incidents on an alert alone)."""
+        facts, had_none = facts_of(snapshot, now=now) if snapshot is not None else ({}, frozenset())
+        firing = tuple(one for one in instances if fires(one, now=now))
+        checks: dict[str, CheckReading] = {}
+        for call in calls:
+            check = self._catalogue.checks.get(call.name)
+            if check is None:
+                checks[call.canonical] = CheckReading(health=Health.UNKNOWN, detail=f"no check is called {call.name}")
+                continue
+            checks[call.canonical] = check.judge(snapshot, call.arguments, instances=tuple(instances), firing=firing, now=now)
+        return Reading(read_at=now, facts=facts, had_none=had_none, checks=checks, snapshot=snapshot)
+
+    async def _remember(self, snapshot: Snapshot) -> Snapshot:
+        workload = snapshot.workload
+        if workload is None or not workload.revisions:
+            return snapshot
+        keys = {self._key(snapshot, workload, revision.name): revision for revision in workload.revisions}
+        seen = set(await self._store.seen_healthy(list(keys)))
+        revisions = tuple(replace(one, was_healthy=one.was_healthy or key in seen) for key, one in keys.items())
+        fresh = [key for key, one in keys.items() if one.ready > 0 and key not in seen and _settled(workload, one.name)]
+        if fresh:
+            await self._store.remember_healthy(fresh)
+        return replace(snapshot, workload=replace(workload, revisions=revisions))
+
+    @staticmethod
+    def _key(snapshot: Snapshot, workload: WorkloadSnapshot, revision: str) -> str:
+        return f"{snapshot.target.cluster}/{workload.namespace}/{workload.kind}/{revision}"
+
+
+def _settled(workload: WorkloadSnapshot, revision: str) -> bool:
+    """Tell whether a revision counts as healthy enough to be remembered: all wanted replicas ready on it, nothing restarting now."""
+    current = next((one for one in workload.revisions if one.name == revision), None)
+    return current is not None and workload.desired > 0 and current.ready >= workload.desired

@@ -1,0 +1,114 @@
+"""Runs the service: router, worker, outbox, heartbeat and observer, each in a loop of its own, until told to stop.
+
+Never here: what they do. Shutdown: no new work is claimed, what is in flight gets ``drain_within`` (a rung stops before its next write,
+which the store keeps), leases run out or are freed by the next start; the pod's grace period is longer than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from responder.model.errors import StoreUnavailableError
+from responder.ports import Clock, Store
+from responder.service.observer import Observer
+from responder.service.outbox import Outbox
+from responder.service.router import Router
+from responder.service.worker import Worker
+from responder.telemetry import Metrics, logger
+
+POLL = timedelta(seconds=1)
+"""The truth; a wake-up by ``poke`` or the next due time is only sooner. Source: engine.md 4."""
+
+HEARTBEAT = timedelta(seconds=5)
+OBSERVE = timedelta(minutes=5)
+STORE_AGAIN = timedelta(seconds=1)
+
+
+class Supervisor:
+    """Owns the tasks of the service."""
+
+    def __init__(
+        self, *, store: Store, clock: Clock, router: Router, worker: Worker, outbox: Outbox, observer: Observer, metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._router = router
+        self._worker = worker
+        self._outbox = outbox
+        self._observer = observer
+        self._metrics = metrics
+        self._woken = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def poke(self) -> None:
+        """Say that something new is due: a delivery was stored, a person spoke."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Ask all loops to end; idempotent."""
+        self._stopping.set()
+        self._woken.set()
+
+    async def run(self, *, drain_within: timedelta = timedelta(seconds=20)) -> None:
+        """Run until ``stop``; return when everything in flight ended or ``drain_within`` is over."""
+        async with asyncio.TaskGroup() as incidents:
+
+            async def work() -> int:
+                return await self._worker.work_due(incidents)
+
+            loops = [
+                asyncio.create_task(self._loop(self._router.route_due), name="router"),
+                asyncio.create_task(self._loop(work), name="worker"),
+                asyncio.create_task(self._loop(self._outbox.send_due), name="outbox"),
+                asyncio.create_task(self._every(HEARTBEAT, self._heartbeat), name="heartbeat"),
+                asyncio.create_task(self._every(OBSERVE, self._observer.observe), name="observer"),
+            ]
+            await self._stopping.wait()
+            ends_at = self._clock.boottime() + drain_within.total_seconds()
+            while self._worker.busy and self._clock.boottime() < ends_at:
+                await self._clock.sleep(timedelta(milliseconds=100))
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("incident "):
+                    task.cancel()
+
+    async def _loop(self, step: Callable[[], Awaitable[int]]) -> None:
+        """Repeat a step: at once while it finds work, else when something is due, poked, or a second is over."""
+        while not self._stopping.is_set():
+            try:
+                if await step():
+                    continue
+                self._woken.clear()
+                due = await self._store.next_due()
+            except StoreUnavailableError as error:
+                logger().error("store_failed", problem=str(error))
+                await self._clock.sleep(STORE_AGAIN)
+                continue
+            wait = POLL if due is None else min(POLL, max(timedelta(milliseconds=20), due - self._clock.now()))
+            await self._wait(wait)
+
+    async def _wait(self, wait: timedelta) -> None:
+        sleeping = asyncio.ensure_future(self._clock.sleep(wait))
+        waking = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in (sleeping, waking):
+                one.cancel()
+            await asyncio.gather(sleeping, waking, return_exceptions=True)
+
+    async def _every(self, pause: timedelta, step: Callable[[], Awaitable[None]]) -> None:
+        while not self._stopping.is_set():
+            try:
+                await step()
+            except StoreUnavailableError as error:
+                logger().error("store_failed", problem=str(error))
+            await self._clock.sleep(pause)
+
+    async def _heartbeat(self) -> None:
+        await self._worker.heartbeat()
+        self._metrics.backlog.set(await self._store.backlog())

@@ -1,0 +1,360 @@
+"""The worker: claims due incidents, gathers their case, stores what ``decide`` says, and carries it out.
+
+Never here: judgement. The one broad ``except`` of the program is here, round one incident: a surprise in one is recorded, counted
+and looked at again later, and delays no other.
+
+The decision a reader would question: an incident in hand is worked on in one task until it has to wait for time; then it is given back
+with its ``wake_at``. A waiting incident costs a row, not a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from responder.model.errors import InvariantError, RemoteError, StoreUnavailableError
+from responder.model.evidence import EvidenceItem
+from responder.model.incident import Entry, EntryKind, Incident, Phase
+from responder.model.reason import Reason
+from responder.model.rule import Rule
+from responder.model.storing import Claimed, Counts, DeliveryState, Transition
+from responder.policy.case import Case, Decision, House
+from responder.policy.decide import STORM, conclude, decide, wanted
+from responder.policy.permission import counting_scopes
+from responder.policy.signals import take_in
+from responder.ports import Clock, Store
+from responder.service.hands import Ended, Hands, Held
+from responder.service.moves import Moves
+from responder.service.pinning import Pins
+from responder.service.reading import Reader
+from responder.service.storms import storm_alert, storm_key
+from responder.service.switches import Switches
+from responder.telemetry import Metrics, logger
+
+LEASE = timedelta(seconds=15)
+MOST_IN_HAND = 256
+MOST_STEPS = 12
+"""Decisions in a row for one incident before it is given back: a bound against a circle."""
+
+EVIDENCE_WITHIN = timedelta(seconds=60)
+AFTER_A_SURPRISE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerParts:
+    """What the worker works with."""
+
+    store: Store
+    clock: Clock
+    reader: Reader
+    hands: Hands
+    pins: Pins
+    switches: Switches
+    house: House
+    metrics: Metrics
+    moves: Moves
+
+
+class Worker:
+    """Works on due incidents.
+
+    Attributes:
+        owner: This process' name in leases.
+    """
+
+    def __init__(self, parts: WorkerParts, *, owner: str) -> None:
+        self._parts = parts
+        self._store = parts.store
+        self._clock = parts.clock
+        self.owner = owner
+        self._in_hand: dict[str, Held | None] = {}
+
+    async def work_due(self, group: asyncio.TaskGroup) -> int:
+        """Claim what is due and begin a task for each; return how many."""
+        free = MOST_IN_HAND - len(self._in_hand)
+        if free <= 0:
+            return 0
+        claimed = await self._store.claim_incidents(owner=self.owner, limit=min(free, 64), lease=LEASE, own=tuple(self._in_hand))
+        for one in claimed:
+            self._in_hand[one.incident.id] = None
+            group.create_task(self._one(one), name=f"incident {one.incident.id}")
+        return len(claimed)
+
+    @property
+    def busy(self) -> int:
+        """Return how many incidents are in hand."""
+        return len(self._in_hand)
+
+    async def heartbeat(self) -> None:
+        """Renew the leases of everything in hand; what is not renewed is lost and writes nothing more."""
+        began = self._clock.boottime()
+        if not self._in_hand:
+            return
+        renewed = await self._store.renew(owner=self.owner, ids=tuple(self._in_hand), lease=LEASE)
+        for incident, held in self._in_hand.items():
+            if held is None:
+                continue
+            if incident in renewed:
+                held.lease_until = began + LEASE.total_seconds()
+            else:
+                held.lost = True
+                logger().warning("lease_lost", incident=incident)
+
+    async def _one(self, claimed: Claimed) -> None:
+        incident = claimed.incident
+        lease_until = self._clock.boottime() + LEASE.total_seconds()
+        try:
+            with structlog.contextvars.bound_contextvars(incident=incident.id, target=str(incident.target)):
+                await self._work(claimed, lease_until)
+        except StoreUnavailableError as error:
+            logger().error("store_failed", problem=str(error))  # the lease runs out by itself and the incident is due again
+        except Exception as error:  # noqa: BLE001 - the incident boundary: record, count, carry on with the others
+            self._parts.metrics.errors.inc()
+            logger().exception("incident_failed", incident=incident.id, problem=str(error))
+            await self._set_aside(claimed, error)
+        finally:
+            self._in_hand.pop(incident.id, None)
+
+    async def _set_aside(self, claimed: Claimed, error: Exception) -> None:
+        """After a surprise: write it down and look again in a minute; people are told when it waits too long."""
+        now = self._clock.now()
+        entry = Entry(
+            kind=EntryKind.DECISION,
+            at=now,
+            reason=Reason.FAILED,
+            text=f"a bug or surprise of ours, looked at again in a minute: {error!r}",
+        )
+        try:
+            held = self._in_hand.get(claimed.incident.id)
+            await self._store.commit(
+                Transition(
+                    incident=held.incident if held else claimed.incident,
+                    fence=claimed.fence,
+                    wake=held.wake if held else claimed.wake,
+                    wake_at=now + AFTER_A_SURPRISE,
+                    entries=(entry,),
+                )
+            )
+        except StoreUnavailableError as problem:
+            logger().error("store_failed", problem=str(problem))
+
+    async def _work(self, claimed: Claimed, lease_until: float) -> None:
+        rules = {name: self._parts.pins.compile(digest, document) for name, (digest, document) in _documents(claimed).items()}
+        incident, told = take_in(claimed.incident, claimed.signals)
+        if any(one.rule not in rules for one in incident.candidates):
+            rules = await self._parts.pins.rules(incident)
+        held = Held(
+            incident=incident,
+            claimed=claimed,
+            rules=rules,
+            instances=claimed.instances,
+            wake=claimed.wake,
+            lease_until=lease_until,
+        )
+        self._in_hand[incident.id] = held
+        consumed = tuple(signal.id for signal in claimed.signals)
+        denied: tuple[Reason, str] | None = None
+        for _ in range(MOST_STEPS):
+            decision = await self._decide(held, denied)
+            denied = None
+            if decision.capture:
+                decision = await self._with_evidence(held, decision)
+            committed_incident = held.incident
+            held.incident = decision.incident
+            keep = decision.intend is not None or decision.again or decision.give_back or decision.storm
+            result = await self._store.commit(
+                Transition(
+                    incident=decision.incident,
+                    fence=claimed.fence,
+                    wake=held.wake,
+                    wake_at=decision.wake_at,
+                    keep=keep and decision.wake_at is not None,
+                    consumed=consumed,
+                    entries=(*told, *decision.entries),
+                    tells=decision.tells,
+                    intend=decision.intend,
+                    scopes=decision.scopes,
+                    changes=tuple(
+                        change for plan in (decision.intend.plans if decision.intend else ()) for change in plan.changes
+                    ),
+                    finished=decision.finished,
+                    release=decision.release,
+                )
+            )
+            if not result.stored:
+                if result.denied is None:
+                    logger().warning("lease_lost", incident=incident.id)
+                    return
+                held.incident = committed_incident
+                denied = (result.denied, result.detail)
+                continue
+            held.wake = result.wake
+            consumed, told = (), ()
+            self._say(committed_incident, decision)
+            if decision.storm:
+                await self._open_storm(decision.incident)
+            if decision.resolve_again:
+                await self._parts.moves.resolve_again(held)
+            if decision.give_back or decision.finished:
+                await self._give_back(held, decision)
+            if not keep or decision.incident.phase is Phase.CLOSED:
+                return
+            if decision.intend is None and not decision.again:
+                await self._let_go(held, decision)
+                return
+        await self._let_go(held, None)
+
+    async def _decide(self, held: Held, denied: tuple[Reason, str] | None) -> Decision:
+        incident = held.incident
+        if incident.phase is Phase.ACTING and incident.command is not None:
+            began = self._clock.now()
+            ended = await self._parts.hands.carry_out_rung(held)
+            self._parts.metrics.outcomes.labels(ended.outcome).inc()
+            self._parts.metrics.action_seconds.observe((self._clock.now() - began).total_seconds())
+            logger().info(
+                "action_finished", rung=incident.command.rung, outcome=ended.outcome, reason=ended.reason, detail=ended.detail
+            )
+            return await self._conclude(held, ended)
+        case = await self._case(held, denied)
+        return decide(case)
+
+    async def _conclude(self, held: Held, ended: Ended) -> Decision:
+        case = await self._case(held, None)
+        return conclude(case, outcome=ended.outcome, reason=ended.reason, detail=ended.detail)
+
+    async def _case(self, held: Held, denied: tuple[Reason, str] | None) -> Case:
+        incident = held.incident
+        parts = self._parts
+        reading, problem = (None, "")
+        if incident.phase is not Phase.CLOSED and not incident.symptom.startswith(STORM):
+            reading, problem = await parts.reader.read(incident, wanted(incident, held.rules), held.instances)
+        counts = await self._counts(incident, held.rules)
+        storm = ""
+        if incident.symptom and not incident.symptom.startswith(STORM):
+            key = storm_key(incident)
+            parent = (await self._store.unclosed([key])).get(key)
+            storm = parent.id if parent is not None and parent.phase is not Phase.RECOVERED else ""
+        return Case(
+            incident=incident,
+            now=self._clock.now(),
+            house=parts.house,
+            rules=held.rules,
+            instances=held.instances,
+            reading=reading,
+            reading_problem=problem,
+            switch=await parts.switches.least(incident.cluster),
+            armed=frozenset(name for name in held.rules if parts.switches.armed(name, incident.target)),
+            counts=counts,
+            storm=storm,
+            denied=denied[0] if denied else None,
+            denied_detail=denied[1] if denied else "",
+        )
+
+    async def _counts(self, incident: Incident, rules: Mapping[str, Rule]) -> dict[str, Counts]:
+        """Count for each candidate; only where a rung may be judged."""
+        window = self._parts.house.limits.same_symptom.window
+        if incident.symptom.startswith(STORM):
+            symptom = incident.symptom.removeprefix(STORM)
+            plain = replace(incident, symptom=symptom)
+            scopes = counting_scopes(plain, symptom, self._parts.house.limits)
+            return {symptom: await self._store.counts(plain, scopes, symptom_window=window)}
+        if incident.phase not in {Phase.OPEN, Phase.WAITING, Phase.VERIFYING, Phase.RECOVERED}:
+            return {}
+        return {
+            name: await self._store.counts(
+                incident, counting_scopes(incident, name, self._parts.house.limits, rule), symptom_window=window
+            )
+            for name, rule in rules.items()
+        }
+
+    async def _with_evidence(self, held: Held, decision: Decision) -> Decision:
+        """Capture evidence (at most 60 s are waited for it), keep it, and note it on the incident."""
+        incident = held.incident
+        view = self._parts.reader.view(incident.cluster)
+        items: Sequence[EvidenceItem] = ()
+        problem = ""
+        began_at = self._clock.now()
+        if view is not None and not incident.unresolved and incident.target.name:
+            try:
+                async with asyncio.timeout(EVIDENCE_WITHIN.total_seconds()):
+                    snapshot = await view.snapshot(incident.target)
+                    items = await view.evidence(snapshot)
+            except TimeoutError:
+                problem = f"not finished within {EVIDENCE_WITHIN.total_seconds():.0f} s"
+            except RemoteError as error:
+                problem = str(error)
+        if items:
+            await self._store.keep_evidence(incident.id, opening=incident.opening, items=items)
+        now = self._clock.now()
+        size = sum(len(item.content) for item in items)
+        text = f"evidence: {len(items)} items, {size} bytes" + (f"; {problem}" if problem else "")
+        entry = Entry(
+            kind=EntryKind.EVIDENCE,
+            at=now,
+            reason=Reason.DONE,
+            text=text,
+            data={"items": [item.name for item in items], "seconds": (now - began_at).total_seconds()},
+        )
+        logger().info("evidence_captured", items=len(items), size_bytes=size, problem=problem)
+        return replace(
+            decision,
+            incident=replace(decision.incident, evidence_at=now),
+            entries=(*decision.entries, entry),
+            capture=False,
+            again=True,
+        )
+
+    async def _give_back(self, held: Held, decision: Decision) -> None:
+        """Give back what is owed: all of it at recovery or close, of a rung that did not end done what it set for itself."""
+        owed = list(await self._store.owed(incident=held.incident.id))
+        if not decision.give_back:
+            if decision.finished is None or decision.finished[1] == "done":
+                return
+            if decision.incident.reason in {Reason.KILL_SWITCH, Reason.LEASE_LOST}:
+                return  # nothing more is written; the debt stays listed
+            owed = [one for one in owed if one.command == decision.finished[0] and one.change.until == "rung"]
+        if not owed:
+            return
+        settled, entries = await self._parts.hands.give_back(held, owed)
+        if settled:
+            await self._store.give_back(settled)
+        if entries and decision.incident.phase is not Phase.CLOSED:
+            await self._parts.hands.store_progress(held, *entries)
+
+    async def _let_go(self, held: Held, decision: Decision | None) -> None:
+        """Give the lease back when the last commit kept it."""
+        wake_at: datetime | None = decision.wake_at if decision is not None else self._clock.now() + timedelta(seconds=5)
+        await self._store.commit(
+            Transition(incident=held.incident, fence=held.claimed.fence, wake=held.wake, wake_at=wake_at or self._clock.now())
+        )
+
+    async def _open_storm(self, incident: Incident) -> None:
+        alert = storm_alert(incident, now=self._clock.now(), limits=self._parts.house.limits)
+        await self._store.route([alert], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+
+    def _say(self, before: Incident, decision: Decision) -> None:
+        after = decision.incident
+        if (before.phase, before.reason) != (after.phase, after.reason):
+            self._parts.metrics.decisions.labels(after.phase, after.reason).inc()
+            logger().info(
+                "incident_decided",
+                phase=after.phase,
+                reason=after.reason,
+                detail=after.detail,
+                rule=after.leader,
+                mode=after.mode,
+                wake_at=decision.wake_at,
+            )
+
+
+def _documents(claimed: Claimed) -> dict[str, tuple[str, Mapping[str, object]]]:
+    digests = {one.rule: one.digest for one in claimed.incident.candidates}
+    found = {name: (digests[name], document) for name, document in claimed.rules.items() if name in digests}
+    missing = set(digests) - set(found)
+    if missing:
+        raise InvariantError(f"the store lost the pinned rules {', '.join(sorted(missing))} of {claimed.incident.id}")
+    return found

@@ -1,0 +1,133 @@
+"""The one vocabulary of log events and metrics.
+
+Log lines are one constant event name plus key-value pairs, as JSON; metric labels come from closed sets and are initialised to
+zero. Never here: secrets, or a formatted sentence as an event name.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final, TextIO
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from structlog.typing import FilteringBoundLogger
+
+from responder.model.action import Outcome
+from responder.model.incident import Phase
+from responder.model.notice import NoticeKind
+from responder.model.reason import Reason
+
+EVENTS: Final = frozenset(
+    {
+        "service_started",
+        "service_stopping",
+        "service_stopped",
+        "delivery_accepted",
+        "delivery_refused",
+        "delivery_routed",
+        "delivery_failed",
+        "delivery_not_understood",
+        "target_unresolved",
+        "incident_opened",
+        "incident_joined",
+        "incident_decided",
+        "incident_failed",
+        "evidence_captured",
+        "write_carried_out",
+        "write_failed",
+        "action_finished",
+        "change_given_back",
+        "change_not_given_back",
+        "notice_sent",
+        "notice_failed",
+        "mode_changed",
+        "rules_loaded",
+        "rules_refused",
+        "lease_lost",
+        "store_failed",
+        "cluster_failed",
+        "permission_missing",
+        "request_failed",
+        "observation_failed",
+    }
+)
+"""Every event name that is logged; past tense. A test compares them with the source."""
+
+
+class Metrics:
+    """All metrics of one process, on a registry of its own so that tests can have many."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.deliveries = Counter(
+            "responder_deliveries_total",
+            "Deliveries by source and what became of them",
+            ["source", "state"],
+            registry=self.registry,
+        )
+        self.refused = Counter(
+            "responder_deliveries_refused_total", "Deliveries refused, by HTTP status", ["status"], registry=self.registry
+        )
+        self.alerts = Counter("responder_alerts_total", "Alerts routed, by source", ["source"], registry=self.registry)
+        self.decisions = Counter(
+            "responder_decisions_total",
+            "Decisions that changed an incident, by phase and reason",
+            ["phase", "reason"],
+            registry=self.registry,
+        )
+        self.outcomes = Counter("responder_rungs_total", "Rungs that ended, by outcome", ["outcome"], registry=self.registry)
+        self.writes = Counter("responder_writes_total", "Writes to clusters, by result", ["result"], registry=self.registry)
+        self.notices = Counter(
+            "responder_notices_total", "Messages to people, by kind and result", ["kind", "result"], registry=self.registry
+        )
+        self.errors = Counter(
+            "responder_incident_errors_total", "Bugs and surprises caught at the incident boundary", registry=self.registry
+        )
+        self.unclosed = Gauge("responder_incidents_unclosed", "Unclosed incidents", registry=self.registry)
+        self.backlog = Gauge("responder_deliveries_waiting", "Deliveries that wait to be routed", registry=self.registry)
+        self.armed = Gauge("responder_armed", "1 armed, 0.5 shadow, 0 off: the global mode", registry=self.registry)
+        self.rules_ok = Gauge("responder_rules_last_load_ok", "Whether the last load of the rules worked", registry=self.registry)
+        self.rules_at = Gauge(
+            "responder_rules_loaded_timestamp_seconds", "When the rules in force were loaded", registry=self.registry
+        )
+        self.accept_seconds = Histogram("responder_accept_seconds", "From request to durable", registry=self.registry)
+        self.action_seconds = Histogram(
+            "responder_rung_seconds",
+            "From a rung's start to its end",
+            buckets=(1, 5, 15, 30, 60, 120, 300, 600, 1800),
+            registry=self.registry,
+        )
+        for phase in Phase:
+            for reason in Reason:
+                self.decisions.labels(phase, reason)
+        for outcome in Outcome:
+            self.outcomes.labels(outcome)
+        for kind in NoticeKind:
+            for result in ("sent", "failed"):
+                self.notices.labels(kind, result)
+        for result in ("ok", "gone", "contested", "blocked", "throttled", "forbidden", "rejected", "unknown"):
+            self.writes.labels(result)
+
+
+def configure_logging(*, stream: TextIO | None = None, level: int = logging.INFO) -> None:
+    """Log JSON lines to standard error (or a stream); call once."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger() -> FilteringBoundLogger:
+    """Return the logger; bind ``incident``, ``rule``, ``target`` once per work item through structlog's context variables."""
+    log: FilteringBoundLogger = structlog.get_logger()
+    return log
