@@ -1,0 +1,138 @@
+"""Intentions, claims, counts and debts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, delete, distinct, func, insert, select, update
+
+from responder.model.action import Change
+from responder.model.incident import Command, Incident, Mode
+from responder.model.reason import Reason
+from responder.model.storing import Counts, Scopes, StoredChange
+from responder.stores.sql import tables
+from responder.stores.sql.codec import instant, pack, span, unpack
+from responder.stores.sql.dialect import insert_new
+
+K = tables.commands
+C = tables.claims
+D = tables.changes
+
+
+def intend(
+    db: Connection, now: int, incident: Incident, command: Command, scopes: Scopes, fence: int
+) -> tuple[Reason, str] | None:
+    """Take claims, count, and store the intention; return why it is denied, having stored nothing."""
+    if scopes.target:
+        taken = db.execute(
+            select(C.c.identity, C.c.incident).where(C.c.identity.in_(scopes.target), C.c.incident != incident.id)
+        ).first()
+        if taken is not None:
+            return Reason.ANOTHER_HAND, f"{taken.incident} holds {taken.identity}"
+        if scopes.in_flight is not None:
+            running = _running(db, scopes.scope, incident.id)
+            if running >= scopes.in_flight:
+                return Reason.IN_FLIGHT, f"{running} of {scopes.in_flight} run in {scopes.scope}"
+        if scopes.max_actions is not None:
+            recent = _recent(db, now, scopes)
+            if recent >= scopes.max_actions:
+                return Reason.MAX_ACTIONS, f"{recent} of {scopes.max_actions} in {scopes.window}"
+        for identity in sorted(scopes.target):
+            db.execute(delete(C).where(C.c.identity == identity, C.c.incident == incident.id))
+            db.execute(
+                insert(C).values(
+                    identity=identity, incident=incident.id, cluster=scopes.cluster, scope=scopes.scope, fence=fence, at=now
+                )
+            )
+    insert_new(
+        db,
+        K,
+        {
+            "key": command.key,
+            "incident": incident.id,
+            "cluster": scopes.cluster,
+            "rule": scopes.rule,
+            "grade": command.grade,
+            "begun_at": now,
+            "body": pack(command),
+            "fence": fence,
+        },
+        key="key",
+    )
+    return None
+
+
+def _running(db: Connection, scope: str, incident: str) -> int:
+    query = select(func.count(distinct(C.c.incident))).where(C.c.scope == scope, C.c.incident != incident)
+    return int(db.execute(query).scalar() or 0)
+
+
+def _recent(db: Connection, now: int, scopes: Scopes) -> int:
+    query = (
+        select(func.count())
+        .select_from(K)
+        .where(K.c.cluster == scopes.cluster, K.c.rule == scopes.rule, K.c.grade >= 1, K.c.begun_at > now - span(scopes.window))
+    )
+    return int(db.execute(query).scalar() or 0)
+
+
+def counts(db: Connection, now: int, incident: Incident, scopes: Scopes, symptom_window: timedelta) -> Counts:
+    """Count what limits are judged by."""
+    other = db.execute(select(C.c.incident).where(C.c.identity.in_(scopes.target), C.c.incident != incident.id)).scalar()
+    I = tables.incidents  # noqa: N806, E741
+    same = db.execute(
+        select(func.count(distinct(I.c.target))).where(
+            I.c.cluster == incident.cluster,
+            I.c.symptom == incident.symptom,
+            I.c.mode == str(Mode.ARMED),
+            I.c.opened_at > now - span(symptom_window),
+        )
+    ).scalar()
+    return Counts(
+        in_flight=_running(db, scopes.scope, incident.id),
+        recent_actions=_recent(db, now, scopes),
+        claimed_by=other or "",
+        same_symptom=int(same or 0),
+    )
+
+
+def owe(db: Connection, now: int, incident: Incident, command: str, changes: Sequence[Change]) -> None:
+    """Record what must be given back, with the intention."""
+    for change in changes:
+        db.execute(insert(D).values(incident=incident.id, command=command, cluster=incident.cluster, at=now, body=pack(change)))
+
+
+def owed(db: Connection, now: int, incident: str) -> list[StoredChange]:
+    """Return what was not given back, newest first; of all incidents when none is named."""
+    del now
+    query = select(D).where(D.c.undone_at.is_(None)).order_by(D.c.id.desc())
+    if incident:
+        query = query.where(D.c.incident == incident)
+    return [
+        StoredChange(
+            id=row.id,
+            incident=row.incident,
+            command=row.command,
+            change=unpack(row.body, Change),
+            cluster=row.cluster,
+            at=instant(row.at),
+        )
+        for row in db.execute(query)
+    ]
+
+
+def undone(db: Connection, now: int, changes: Sequence[int]) -> None:
+    """Mark changes as given back."""
+    if changes:
+        db.execute(update(D).where(D.c.id.in_(list(changes))).values(undone_at=now))
+
+
+def finish(db: Connection, key: str, outcome: str) -> None:
+    """Record what came of a command."""
+    db.execute(update(K).where(K.c.key == key).values(outcome=outcome))
+
+
+def release(db: Connection, incident: str) -> None:
+    """Free an incident's claims."""
+    db.execute(delete(C).where(C.c.incident == incident))

@@ -1,0 +1,119 @@
+"""Deliveries: accepted durably, claimed, ended. Synchronous functions over a ``Connection``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from responder.model.storing import Delivery, DeliveryState, NewDelivery
+from responder.stores.sql import tables
+from responder.stores.sql.codec import instant, millis, span, squeeze, stretch
+
+T = tables.deliveries
+MOST_TRIES = 3
+
+
+def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[bool]:
+    """Store deliveries; absorb one whose retry key is that of its sender's newest delivery.
+
+    Only the newest absorbs: firing, resolved, firing again with the same body is three deliveries and not one retry.
+    """
+    stored: list[bool] = []
+    for one in deliveries:
+        same = db.execute(select(T.c.id).where(T.c.retry_key == one.retry_key)).scalar()
+        key = one.retry_key
+        if same is not None:
+            newest = db.execute(
+                select(func.max(T.c.id)).where(T.c.source == one.source, T.c.source_name == one.source_name)
+            ).scalar()
+            if newest == same:
+                stored.append(False)
+                continue
+            like = T.c.retry_key.like(f"{one.retry_key}+%")
+            last = db.execute(select(func.max(T.c.id)).where(like)).scalar()
+            if last is not None and last == newest:
+                stored.append(False)
+                continue
+            key = f"{one.retry_key}+{newest}"
+        db.execute(
+            insert(T).values(
+                source=one.source,
+                source_name=one.source_name,
+                retry_key=key,
+                body=squeeze(one.body),
+                sender=one.sender,
+                received_at=millis(one.received_at),
+                state=str(DeliveryState.NEW),
+                wake_at=now,
+            )
+        )
+        stored.append(True)
+    return stored
+
+
+def backlog(db: Connection, now: int) -> int:
+    """Count deliveries that wait to be routed."""
+    del now
+    return int(db.execute(select(func.count()).select_from(T).where(T.c.state == str(DeliveryState.NEW))).scalar() or 0)
+
+
+def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[Delivery]:
+    """Claim the oldest due deliveries for a while."""
+    due = (
+        select(T)
+        .where(T.c.state == str(DeliveryState.NEW), T.c.wake_at <= now, T.c.lease_until <= now)
+        .order_by(T.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    rows = db.execute(due).all()
+    if rows:
+        db.execute(update(T).where(T.c.id.in_([row.id for row in rows])).values(lease_until=now + span(lease)))
+    return [delivery(row) for row in rows]
+
+
+def finish(db: Connection, delivery_id: int, state: DeliveryState, note: str, shape: str) -> None:
+    """End a delivery."""
+    db.execute(update(T).where(T.c.id == delivery_id).values(state=str(state), note=note[:4000], shape=shape, lease_until=0))
+
+
+def failed(db: Connection, now: int, delivery_id: int, note: str, again_in: timedelta) -> int:
+    """Count a failed routing; the third one keeps it, marked."""
+    tries = int(db.execute(select(T.c.tries).where(T.c.id == delivery_id)).scalar() or 0) + 1
+    state = DeliveryState.FAILED if tries >= MOST_TRIES else DeliveryState.NEW
+    values = {"tries": tries, "note": note[:4000], "state": str(state), "lease_until": 0, "wake_at": now + span(again_in)}
+    db.execute(update(T).where(T.c.id == delivery_id).values(**values))
+    return tries
+
+
+def listed(db: Connection, now: int, state: DeliveryState | None, limit: int) -> list[Delivery]:
+    """List deliveries, newest first."""
+    del now
+    query = select(T).order_by(T.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(T.c.state == str(state))
+    return [delivery(row) for row in db.execute(query)]
+
+
+def next_due(db: Connection) -> int | None:
+    """Return when the next delivery may be claimed."""
+    query = select(T.c.wake_at, T.c.lease_until).where(T.c.state == str(DeliveryState.NEW)).order_by(T.c.wake_at).limit(1)
+    row = db.execute(query).first()
+    return None if row is None else max(row.wake_at, row.lease_until)
+
+
+def delivery(row: Row[tuple[object, ...]]) -> Delivery:
+    """Return a row as a value."""
+    return Delivery(
+        id=row.id,
+        source=row.source,
+        source_name=row.source_name,
+        body=stretch(row.body),
+        received_at=instant(row.received_at),
+        state=DeliveryState(row.state),
+        tries=row.tries,
+        note=row.note,
+        shape=row.shape,
+    )

@@ -1,0 +1,54 @@
+"""Engines for SQLite: WAL, synchronous FULL, and every transaction ``BEGIN IMMEDIATE`` (engine.md O8)."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import StaticPool
+
+from responder.model.errors import SettingsError
+
+LEAST_SQLITE = (3, 35, 0)
+"""RETURNING and UPDATE … FROM."""
+
+
+def check_sqlite() -> None:
+    """Refuse an SQLite that is too old.
+
+    Raises:
+        SettingsError: It is.
+    """
+    if sqlite3.sqlite_version_info < LEAST_SQLITE:
+        raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old; at least {'.'.join(map(str, LEAST_SQLITE))} is needed")
+
+
+def sqlite_engine(path: str, *, read_only: bool = False) -> Engine:
+    """Return an engine with one connection of its own.
+
+    Args:
+        path: Of the file; ``:memory:`` for none.
+        read_only: Refuse to write and begin deferred.
+    """
+    check_sqlite()
+    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5.0})
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        if path != ":memory:":
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA busy_timeout=5000")
+        if read_only:
+            cursor.execute("PRAGMA query_only=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,70 @@
+"""Operations inline on a ``:memory:`` database: for tests, which run on virtual time and therefore without threads.
+
+The schema is migrated once per process and cloned by ``serialize`` (engine.md O13).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+from responder.model.errors import StoreUnavailableError
+from responder.stores.sql.engine import sqlite_engine
+from responder.stores.sql.migrate import migrate
+
+R = TypeVar("R")
+
+
+@cache
+def _template() -> bytes:
+    engine = sqlite_engine(":memory:")
+    with engine.begin() as connection:
+        migrate(connection)
+    raw = engine.raw_connection()
+    driver = raw.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    data = driver.serialize()
+    raw.close()
+    engine.dispose()
+    return data
+
+
+class InlineRunner:
+    """Runs each operation at once in a transaction of its own.
+
+    Attributes:
+        on_commit: Called before each commit; tests make it raise.
+        unavailable: Set to a sentence to make every operation fail with it.
+    """
+
+    def __init__(self) -> None:
+        self._engine = sqlite_engine(":memory:")
+        raw = self._engine.raw_connection()
+        driver = raw.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.deserialize(_template())
+        raw.close()
+        self.on_commit: Callable[[], None] = lambda: None
+        self.unavailable = ""
+
+    async def run(self, operation: Callable[..., R], *arguments: Any) -> R:
+        """Run an operation now."""
+        if self.unavailable:
+            raise StoreUnavailableError(self.unavailable)
+        with self._engine.begin() as connection:
+            result = operation(connection, *arguments)
+            self.on_commit()
+        return result
+
+    async def read(self, operation: Callable[..., R], *arguments: Any) -> R:
+        """Run a reading operation now."""
+        if self.unavailable:
+            raise StoreUnavailableError(self.unavailable)
+        with self._engine.begin() as connection:
+            return operation(connection, *arguments)
+
+    async def close(self) -> None:
+        """Drop the database; idempotent."""
+        self._engine.dispose()

@@ -1,0 +1,226 @@
+"""The store's port over SQL: each method hands one synchronous operation to the runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from responder.model.evidence import EvidenceItem
+from responder.model.incident import Entry, Incident, Instance, Mode, Signal
+from responder.model.reason import Reason
+from responder.model.storing import (
+    Claimed,
+    Committed,
+    Counts,
+    Delivery,
+    DeliveryState,
+    ModeRow,
+    NewDelivery,
+    OutboxRow,
+    RoutedAlert,
+    RoutedResult,
+    Scopes,
+    StoredChange,
+    Transition,
+)
+from responder.ports import Clock
+from responder.stores.sql import commands, deliveries, incidents, keeping, outbox, routing
+from responder.stores.sql.codec import instant, maybe_millis, millis
+from responder.stores.sql.runners.inline import InlineRunner
+from responder.stores.sql.runners.sqlite import SqliteRunner
+
+R = TypeVar("R")
+
+
+class Runner(Protocol):
+    """Carries operations out."""
+
+    async def run(self, operation: Callable[..., R], *arguments: Any) -> R:
+        """Run a writing operation; it is durable when this returns."""
+
+    async def read(self, operation: Callable[..., R], *arguments: Any) -> R:
+        """Run a reading operation."""
+
+    async def close(self) -> None:
+        """Release the database."""
+
+
+def open_sqlite(path: Path, clock: Clock) -> SqlStore:
+    """Open the embedded store.
+
+    Raises:
+        SettingsError: The file cannot be opened, or another process has it.
+    """
+    return SqlStore(SqliteRunner(path), clock)
+
+
+def open_memory(clock: Clock) -> SqlStore:
+    """Open a store that lives in this process only, without threads: for tests."""
+    return SqlStore(InlineRunner(), clock)
+
+
+class SqlStore:
+    """Implements ``ports.Store``; see there for what each method promises."""
+
+    def __init__(self, runner: Runner, clock: Clock) -> None:
+        self.runner = runner
+        self._clock = clock
+
+    @property
+    def _now(self) -> int:
+        return millis(self._clock.now())
+
+    async def accept(self, given: Sequence[NewDelivery]) -> Sequence[bool]:
+        """See ``ports.Store``."""
+        return await self.runner.run(deliveries.accept, self._now, list(given))
+
+    async def backlog(self) -> int:
+        """See ``ports.Store``."""
+        return await self.runner.read(deliveries.backlog, self._now)
+
+    async def claim_deliveries(self, *, limit: int, lease: timedelta) -> Sequence[Delivery]:
+        """See ``ports.Store``."""
+        return await self.runner.run(deliveries.claim, self._now, limit, lease)
+
+    async def known(self, instances: Sequence[str]) -> Mapping[str, Instance]:
+        """See ``ports.Store``."""
+        return await self.runner.run(routing.known, self._now, list(instances))
+
+    async def unclosed(self, keys: Sequence[str]) -> Mapping[str, Incident]:
+        """See ``ports.Store``."""
+        return await self.runner.run(incidents.unclosed, self._now, list(keys))
+
+    async def route(
+        self, alerts: Sequence[RoutedAlert], *, delivery: Delivery | None, state: DeliveryState, note: str, shape: str
+    ) -> Sequence[RoutedResult]:
+        """See ``ports.Store``."""
+        return await self.runner.run(routing.route, self._now, list(alerts), delivery, state, note, shape)
+
+    async def delivery_failed(self, delivery: Delivery, *, note: str, again_in: timedelta) -> int:
+        """See ``ports.Store``."""
+        return await self.runner.run(deliveries.failed, self._now, delivery.id, note, again_in)
+
+    async def due_instances(self, *, limit: int) -> Sequence[Instance]:
+        """See ``ports.Store``."""
+        return await self.runner.run(routing.due_instances, self._now, limit)
+
+    async def claim_incidents(self, *, owner: str, limit: int, lease: timedelta, own: Sequence[str]) -> Sequence[Claimed]:
+        """See ``ports.Store``."""
+        return await self.runner.run(incidents.claim, self._now, owner, limit, lease, tuple(own))
+
+    async def free_owner(self, owner: str) -> None:
+        """Free the leases of an owner that starts anew (embedded store only: its lock file proves that nobody else holds them)."""
+        await self.runner.run(incidents.free_owner, self._now, owner)
+
+    async def renew(self, *, owner: str, ids: Sequence[str], lease: timedelta) -> Mapping[str, datetime]:
+        """See ``ports.Store``."""
+        return await self.runner.run(incidents.renew, self._now, owner, tuple(ids), lease)
+
+    async def peek(self, incident: str) -> tuple[Sequence[Signal], int]:
+        """See ``ports.Store``."""
+        return await self.runner.run(incidents.peek, self._now, incident)
+
+    async def commit(self, transition: Transition) -> Committed:
+        """See ``ports.Store``."""
+        return await self.runner.run(incidents.commit, self._now, transition)
+
+    async def counts(self, incident: Incident, scopes: Scopes, *, symptom_window: timedelta) -> Counts:
+        """See ``ports.Store``."""
+        return await self.runner.run(commands.counts, self._now, incident, scopes, symptom_window)
+
+    async def signal(self, signal: Signal) -> bool:
+        """See ``ports.Store``."""
+        return await self.runner.run(incidents.signal, self._now, signal)
+
+    async def next_due(self) -> datetime | None:
+        """See ``ports.Store``."""
+        due = await self.runner.run(_next_due, self._now)
+        return None if due is None else instant(due)
+
+    async def keep_evidence(self, incident: str, *, opening: int, items: Sequence[EvidenceItem]) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(keeping.keep_evidence, self._now, incident, opening, list(items))
+
+    async def evidence(self, incident: str) -> Sequence[EvidenceItem]:
+        """See ``ports.Store``."""
+        return await self.runner.read(keeping.evidence, self._now, incident)
+
+    async def claim_outbox(self, *, limit: int, lease: timedelta) -> Sequence[OutboxRow]:
+        """See ``ports.Store``."""
+        return await self.runner.run(outbox.claim, self._now, limit, lease)
+
+    async def outbox_sent(self, row: OutboxRow, *, answer: str, reached: bool) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(outbox.sent, self._now, row, answer, reached)
+
+    async def outbox_failed(self, row: OutboxRow, *, answer: str, again_at: datetime | None, fallback: str) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(outbox.failed, self._now, row, answer, maybe_millis(again_at), fallback)
+
+    async def incident(self, incident: str) -> Incident | None:
+        """See ``ports.Store``."""
+        return await self.runner.read(incidents.by_id, self._now, incident)
+
+    async def incidents(self, *, unclosed: bool, limit: int, mode: Mode | None = None) -> Sequence[Incident]:
+        """See ``ports.Store``."""
+        return await self.runner.read(incidents.listed, self._now, unclosed, limit, mode)
+
+    async def held(self, incident: str) -> Sequence[Instance]:
+        """See ``ports.Store``."""
+        return await self.runner.read(routing.held, self._now, incident)
+
+    async def timeline(self, incident: str) -> Sequence[Entry]:
+        """See ``ports.Store``."""
+        return await self.runner.read(incidents.timeline, self._now, incident)
+
+    async def deliveries(self, *, state: DeliveryState | None, limit: int) -> Sequence[Delivery]:
+        """See ``ports.Store``."""
+        return await self.runner.read(deliveries.listed, self._now, state, limit)
+
+    async def instances(self, *, why: Reason | None, firing: bool, limit: int) -> Sequence[Instance]:
+        """See ``ports.Store``."""
+        return await self.runner.read(routing.listed, self._now, why, firing, limit)
+
+    async def pinned(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """See ``ports.Store``."""
+        return await self.runner.run(incidents.pinned, self._now, list(digests))
+
+    async def owed(self, *, incident: str = "") -> Sequence[StoredChange]:
+        """See ``ports.Store``."""
+        return await self.runner.run(commands.owed, self._now, incident)
+
+    async def give_back(self, changes: Sequence[int]) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(commands.undone, self._now, list(changes))
+
+    async def modes(self) -> Sequence[ModeRow]:
+        """See ``ports.Store``."""
+        return await self.runner.run(keeping.modes, self._now)
+
+    async def set_mode(self, mode: ModeRow) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(keeping.set_mode, self._now, mode)
+
+    async def remember_healthy(self, revisions: Sequence[str]) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(keeping.remember_healthy, self._now, list(revisions))
+
+    async def seen_healthy(self, revisions: Sequence[str]) -> Sequence[str]:
+        """See ``ports.Store``."""
+        return await self.runner.run(keeping.seen_healthy, self._now, list(revisions))
+
+    async def prune(self) -> int:
+        """Forget what is old enough, in one small batch; return how many rows went."""
+        return await self.runner.run(keeping.prune, self._now)
+
+    async def close(self) -> None:
+        """See ``ports.Store``."""
+        await self.runner.close()
+
+
+def _next_due(db: Any, now: int) -> int | None:
+    del now
+    due = [deliveries.next_due(db), routing.next_due(db), incidents.next_due(db), outbox.next_due(db)]
+    return min((one for one in due if one is not None), default=None)

@@ -1,0 +1,244 @@
+"""The tables. Source: ARCHITECTURE.md "Storage, crash safety, scale". Times are epoch milliseconds, 0 is "at once".
+
+Votes stand in the incident's state (one person, one vote is decided in the core), so there is no table ``approvals``; pinned rule
+documents are content-addressed in ``pinned_rules``.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+METADATA = MetaData()
+_ID = BigInteger().with_variant(Integer, "sqlite")
+
+deliveries = Table(
+    "deliveries",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("source", Text, nullable=False),
+    Column("source_name", Text, nullable=False),
+    Column("retry_key", Text, nullable=False, unique=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("sender", Text, nullable=False, server_default=""),
+    Column("received_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("shape", Text, nullable=False, server_default=""),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("wake_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+)
+Index(
+    "deliveries_due",
+    deliveries.c.wake_at,
+    deliveries.c.id,
+    sqlite_where=text("state = 'new'"),
+    postgresql_where=text("state = 'new'"),
+)
+Index("deliveries_sender", deliveries.c.source, deliveries.c.source_name, deliveries.c.id)
+
+alerts = Table(
+    "alerts",
+    METADATA,
+    Column("instance", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("why", Text, nullable=False, server_default=""),
+    Column("started_at", BigInteger),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("wake_at", BigInteger),
+    Column("incident", Text, nullable=False, server_default=""),
+    Column("shadow_incident", Text, nullable=False, server_default=""),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("alerts_due", alerts.c.wake_at, sqlite_where=text("wake_at is not null"), postgresql_where=text("wake_at is not null"))
+Index("alerts_incident", alerts.c.incident)
+Index("alerts_shadow_incident", alerts.c.shadow_incident)
+Index("alerts_seen", alerts.c.seen_at)
+
+incidents = Table(
+    "incidents",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("symptom", Text, nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    Column("person_closed", Boolean, nullable=False, server_default=text("0")),
+    Column("state", LargeBinary, nullable=False),
+    Column("state_v", Integer, nullable=False),
+    Column("wake_at", BigInteger),
+    Column("wake", Integer, nullable=False, server_default="0"),
+    Column("owner", Text, nullable=False, server_default=""),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+)
+Index(
+    "incidents_key",
+    incidents.c.key,
+    unique=True,
+    sqlite_where=text("phase != 'closed'"),
+    postgresql_where=text("phase != 'closed'"),
+)
+Index("incidents_due", incidents.c.wake_at, sqlite_where=text("phase != 'closed'"), postgresql_where=text("phase != 'closed'"))
+Index("incidents_opened", incidents.c.opened_at)
+Index("incidents_symptom", incidents.c.cluster, incidents.c.symptom, incidents.c.opened_at)
+
+signals = Table(
+    "signals",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("incident", Text, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("by", Text, nullable=False, server_default=""),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("signals_incident", signals.c.incident, signals.c.id)
+
+commands = Table(
+    "commands",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("incident", Text, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("grade", Integer, nullable=False),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("outcome", Text, nullable=False, server_default=""),
+    Column("fence", Integer, nullable=False),
+)
+Index("commands_counted", commands.c.cluster, commands.c.rule, commands.c.begun_at)
+
+changes = Table(
+    "changes",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("incident", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("undone_at", BigInteger),
+)
+Index("changes_owed", changes.c.incident, sqlite_where=text("undone_at is null"), postgresql_where=text("undone_at is null"))
+
+claims = Table(
+    "claims",
+    METADATA,
+    Column("identity", Text, primary_key=True),
+    Column("incident", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+Index("claims_scope", claims.c.scope)
+Index("claims_incident", claims.c.incident)
+
+outbox = Table(
+    "outbox",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("incident", Text, nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("original_channel", Text, nullable=False, server_default=""),
+    Column("kind", Text, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("opening", Integer, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    Column("wake_at", BigInteger),
+    Column("lease_until", BigInteger, nullable=False, server_default="0"),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("answer", Text, nullable=False, server_default=""),
+    Column("state", Text, nullable=False, server_default="waiting"),
+)
+Index("outbox_due", outbox.c.wake_at, sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'"))
+Index("outbox_lane", outbox.c.channel, outbox.c.incident, outbox.c.id)
+
+timeline = Table(
+    "timeline",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("incident", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+Index("timeline_incident", timeline.c.incident, timeline.c.id)
+
+blobs = Table(
+    "blobs",
+    METADATA,
+    Column("digest", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+evidence = Table(
+    "evidence",
+    METADATA,
+    Column("id", _ID, primary_key=True, autoincrement=True),
+    Column("incident", Text, nullable=False),
+    Column("opening", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("digest", Text, nullable=False, server_default=""),
+    Column("size_bytes", Integer, nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("problem", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    UniqueConstraint("incident", "opening", "name"),
+)
+
+pinned_rules = Table(
+    "pinned_rules", METADATA, Column("digest", Text, primary_key=True), Column("document", LargeBinary, nullable=False)
+)
+
+silences = Table(
+    "silences",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("starts_at", BigInteger, nullable=False),
+    Column("ends_at", BigInteger, nullable=False),
+)
+
+replicas = Table("replicas", METADATA, Column("id", Text, primary_key=True), Column("seen_at", BigInteger, nullable=False))
+
+modes = Table(
+    "modes",
+    METADATA,
+    Column("scope", Text, primary_key=True),
+    Column("mode", Text, nullable=False),
+    Column("by", Text, nullable=False, server_default=""),
+    Column("at", BigInteger),
+    Column("why", Text, nullable=False, server_default=""),
+)
+
+healthy_revisions = Table(
+    "healthy_revisions", METADATA, Column("revision", Text, primary_key=True), Column("seen_at", BigInteger, nullable=False)
+)
