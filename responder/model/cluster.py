@@ -195,7 +195,6 @@ class ServiceSnapshot:
         endpoints: Ready endpoints over all slices, de-duplicated by targetRef.uid (kubernetes.md A9).
         serving_terminating: Endpoints that are terminating but still serving.
         pods: Pods that the selector matches, terminating ones included.
-        missing_ports: Named target ports that no matching pod has.
         workloads: The distinct owners of those pods, or of workloads whose template the selector matches (when there is no pod).
     """
 
@@ -207,7 +206,6 @@ class ServiceSnapshot:
     endpoints: int = 0
     serving_terminating: int = 0
     pods: tuple[PodSnapshot, ...] = ()
-    missing_ports: tuple[str, ...] = ()
     workloads: tuple[Target, ...] = ()
     hands_off: str | None = None
 

@@ -1,0 +1,36 @@
+"""Kubernetes by its REST API: raw reads into msgspec Structs, one thin client. Source: kubernetes.md Part B.
+
+kubernetes_asyncio is used for what it does well (kubeconfig, exec plugins, in-cluster identity, TLS settings); its models are not: they cost
+sixty times as much CPU and corrupt logs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from responder.clusters.kubernetes.client import KubernetesClient, load_access
+from responder.clusters.kubernetes.hands import KubernetesHands
+from responder.clusters.kubernetes.view import KubernetesView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesAccess:
+    """How to reach one cluster: in-cluster, or a kubeconfig with an optional context."""
+
+    name: str
+    in_cluster: bool = False
+    kubeconfig: str = ""
+    context: str = ""
+
+
+async def connect(access: KubernetesAccess) -> tuple[KubernetesView, KubernetesHands]:
+    """Return the view and the hands of a cluster; nothing is asked of it yet.
+
+    Raises:
+        SettingsError: Its kubeconfig or in-cluster identity cannot be used.
+    """
+    client = KubernetesClient(access.name, await load_access(access.name, access.in_cluster, access.kubeconfig, access.context))
+    return KubernetesView(access.name, client), KubernetesHands(access.name, client)
+
+
+__all__ = ["KubernetesAccess", "KubernetesHands", "KubernetesView", "connect"]

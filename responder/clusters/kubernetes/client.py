@@ -1,0 +1,291 @@
+"""One thin client: bytes in, bytes out, every call bounded, every answer translated into our errors."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import aiohttp
+import msgspec
+from kubernetes_asyncio import config as kube_config
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config.config_exception import ConfigException
+from yarl import URL
+
+from responder import __version__
+from responder.model.errors import (
+    BlockedError,
+    ContestedError,
+    ForbiddenError,
+    GoneError,
+    RejectedError,
+    RemoteError,
+    SettingsError,
+    ThrottledError,
+    TransientError,
+)
+from responder.retrying import repeated
+
+T = TypeVar("T")
+FIELD_MANAGER = "responder"
+READ_WITHIN = timedelta(seconds=5)
+PAGE = 500
+SYSTEM = "kubernetes"
+
+
+class _Cause(msgspec.Struct):
+    reason: str = ""
+    message: str = ""
+
+
+class _Details(msgspec.Struct, rename="camel"):
+    causes: list[_Cause] | None = None
+    retry_after_seconds: int | None = None
+
+
+class _Status(msgspec.Struct):
+    message: str = ""
+    reason: str = ""
+    details: _Details | None = None
+
+
+class _ListMeta(msgspec.Struct):
+    continue_: str | None = msgspec.field(name="continue", default=None)
+
+
+@dataclass(slots=True)
+class Access:
+    """A loaded identity and how to load it anew (tokens expire, exec plugins are run once: kubernetes.md B4)."""
+
+    configuration: Configuration
+    reload: Callable[[], Awaitable[Configuration]]
+
+
+async def load_access(name: str, in_cluster: bool, kubeconfig: str, context: str) -> Access:
+    """Load how to reach a cluster.
+
+    Raises:
+        SettingsError: It cannot be loaded.
+    """
+
+    async def load() -> Configuration:
+        configuration = Configuration()
+        try:
+            if in_cluster:
+                kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            else:
+                await kube_config.load_kube_config(
+                    config_file=kubeconfig or None,
+                    context=context or None,
+                    client_configuration=configuration,
+                    persist_config=False,
+                )
+        except (ConfigException, OSError, ValueError) as error:
+            where = "the pod's service account" if in_cluster else f"kubeconfig {kubeconfig or '(default)'}"
+            raise SettingsError(f"clusters.{name}: {where} cannot be used: {error}") from error
+        return configuration
+
+    return Access(configuration=await load(), reload=load)
+
+
+class KubernetesClient:
+    """Talks to one API server."""
+
+    def __init__(self, name: str, access: Access) -> None:
+        self.name = name
+        self._access = access
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            configuration = self._access.configuration
+            tls: ssl.SSLContext | bool = True
+            if str(configuration.host).startswith("https:"):
+                tls = _tls(configuration)
+            connector = aiohttp.TCPConnector(limit=64, ssl=tls)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                trust_env=False,
+                headers={"User-Agent": f"responder/{__version__}", "Accept": "application/json"},
+            )
+        return self._session
+
+    def _headers(self) -> dict[str, str]:
+        configuration = self._access.configuration
+        hook: Callable[[Configuration], None] | None = configuration.refresh_api_key_hook  # type: ignore[assignment]
+        if hook is not None:
+            hook(configuration)
+        token = str(configuration.api_key.get("BearerToken", "")).strip()
+        if token and not token.lower().startswith("bearer "):
+            token = f"Bearer {token}"
+        return {"Authorization": " ".join(token.split())} if token else {}
+
+    async def read(
+        self, path: str, kind: type[T], *, query: Mapping[str, str] | None = None, within: timedelta = READ_WITHIN
+    ) -> T:
+        """GET a path and decode it; repeated twice at most while it fails transiently."""
+
+        async def once() -> bytes:
+            return await self.send("GET", path, query=query, within=within)
+
+        return _decoded(await repeated(once, within=within * 2), kind, path)
+
+    async def pages(
+        self, path: str, kind: type[T], *, query: Mapping[str, str] | None = None, within: timedelta = READ_WITHIN
+    ) -> list[T]:
+        """GET a list in pages of 500 and decode each; an expired continue token begins once anew."""
+        for last in (False, True):
+            found: list[T] = []
+            token = ""
+            try:
+                while True:
+                    asked = {**(query or {}), "limit": str(PAGE), **({"continue": token} if token else {})}
+                    body = await repeated(
+                        lambda asked=asked: self.send("GET", path, query=asked, within=within), within=within * 2
+                    )
+                    found.append(_decoded(body, kind, path))
+                    token = _continue(body)
+                    if not token:
+                        return found
+            except GoneError:
+                if last or not token:
+                    raise
+        return []
+
+    async def raw(
+        self, path: str, *, query: Mapping[str, str] | None = None, within: timedelta = READ_WITHIN, most: int = 1 << 20
+    ) -> tuple[bytes, bool]:
+        """GET bytes exactly as sent, at most ``most`` of them, and whether more was there."""
+        body = await self.send("GET", path, query=query, within=within, most=most + 1)
+        return body[:most], len(body) > most
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        within: timedelta = READ_WITHIN,
+        most: int | None = None,
+    ) -> bytes:
+        """Send one request once (twice after a 401: the token is loaded anew) and return the body of a 2xx answer.
+
+        Raises:
+            RemoteError: See ``ports.ClusterHands.write``.
+        """
+        data = msgspec.json.encode(body) if body is not None else None
+        try:
+            status, answer, headers = await self._once(method, path, query, data, content_type, within, most)
+            if status == 401:
+                self._access.configuration = await self._access.reload()
+                status, answer, headers = await self._once(method, path, query, data, content_type, within, most)
+        except SettingsError as error:
+            raise ForbiddenError(str(error), system=SYSTEM, operation=method, target=path, status=401) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            said = str(error) or type(error).__name__
+            raise TransientError(
+                f"no answer within {within.total_seconds():g} s: {said}", system=SYSTEM, operation=method, target=path
+            ) from error
+        if 200 <= status < 300:
+            return answer
+        raise _refused(status, answer, headers, method, path)
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        data: bytes | None,
+        content_type: str,
+        within: timedelta,
+        most: int | None,
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        headers = self._headers()
+        if data is not None:
+            headers["Content-Type"] = content_type
+        url = URL(str(self._access.configuration.host).rstrip("/") + path)
+        timeout = aiohttp.ClientTimeout(total=within.total_seconds(), connect=min(3.0, within.total_seconds()))
+        proxy = self._access.configuration.proxy or None
+        async with self._open().request(
+            method, url, params=dict(query or {}), data=data, headers=headers, timeout=timeout, allow_redirects=False, proxy=proxy
+        ) as response:
+            if most is None:
+                return response.status, await response.read(), response.headers
+            chunks: list[bytes] = []
+            size = 0
+            async for chunk in response.content.iter_chunked(1 << 16):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size >= most:
+                    break
+            return response.status, b"".join(chunks)[:most], response.headers
+
+    async def close(self) -> None:
+        """Close connections; idempotent."""
+        if self._session is not None and not self._session.closed:
+            await self._session.close()
+            await asyncio.sleep(0)
+
+
+def _tls(configuration: Configuration) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
+    if not configuration.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _decoded(body: bytes, kind: type[T], path: str) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise TransientError(f"an answer that is not understood: {error}", system=SYSTEM, operation="GET", target=path) from error
+
+
+def _continue(body: bytes) -> str:
+    class Envelope(msgspec.Struct):
+        metadata: _ListMeta
+
+    return msgspec.json.decode(body, type=Envelope).metadata.continue_ or ""
+
+
+def _refused(status: int, answer: bytes, headers: Mapping[str, str], method: str, path: str) -> RemoteError:
+    try:
+        said = msgspec.json.decode(answer, type=_Status)
+    except msgspec.DecodeError:
+        said = _Status(message=answer[:200].decode("utf-8", "replace"))
+    message = said.message or said.reason or "no reason given"
+    kind: type[RemoteError] = RejectedError
+    causes = [one.reason for one in (said.details.causes or [])] if said.details else []
+    if status in {401, 403}:
+        kind = ForbiddenError
+        if "NamespaceTerminating" in causes:
+            kind = TransientError
+    elif status in {404, 410}:
+        kind = GoneError
+    elif status == 409 or (status == 422 and _is_test_failure(message)):
+        kind = ContestedError
+    elif status == 429:
+        kind = BlockedError if "DisruptionBudget" in causes else ThrottledError
+    elif status >= 500 and "more than one PodDisruptionBudget" not in message:
+        kind = TransientError
+    error = kind(message, system=SYSTEM, operation=method, target=path, status=status)
+    if isinstance(error, ThrottledError):
+        seconds = headers.get("Retry-After", "") or str((said.details.retry_after_seconds if said.details else None) or "")
+        error.retry_after = timedelta(seconds=int(seconds)) if seconds.isdigit() else None
+    return error
+
+
+def _is_test_failure(message: str) -> bool:
+    """A json-patch ``test`` that fails is a 422 with these words (kubernetes.md A16 case 58)."""
+    said = message.lower()
+    tested = "test" in said and ("failed" in said or "testing value" in said)
+    return tested or "the server rejected our request due to an error in our request" in said

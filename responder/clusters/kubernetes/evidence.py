@@ -1,0 +1,124 @@
+"""Captures evidence: what a person would have typed at 3 a.m., byte for byte and bounded, before anything is done.
+
+Logs (current and previous) of failing containers, the objects without secrets, conditions, events, owner, nodes, rollouts. It never fails the
+ladder: what cannot be read is an item that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import yaml
+
+from responder.actions.failing import ends_badly, failing_pods
+from responder.clusters.kubernetes import redact
+from responder.clusters.kubernetes.client import KubernetesClient
+from responder.model.cluster import PodSnapshot, Snapshot
+from responder.model.errors import RemoteError
+from responder.model.evidence import EvidenceItem
+
+MOST_PODS = 3
+MOST_BYTES = 1 << 20
+TAIL_LINES = 5_000
+LOG_WITHIN = timedelta(seconds=15)
+
+
+async def capture(client: KubernetesClient, snapshot: Snapshot, *, now: datetime) -> Sequence[EvidenceItem]:
+    """Return everything that could be captured about a snapshot's target."""
+    pods = snapshot.workload.pods if snapshot.workload else ((snapshot.pod,) if snapshot.pod else ())
+    if snapshot.service is not None and not pods:
+        pods = snapshot.service.pods
+    sick = failing_pods(pods, now=now)[:MOST_PODS] or pods[:1]
+    jobs = [
+        _log(client, pod, name, previous=previous, now=now)
+        for pod in sick
+        for name in _containers(pod, now=now)
+        for previous in (False, True)
+    ]
+    jobs += [
+        _object(client, f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}", f"object/Pod/{pod.name}", now=now) for pod in sick
+    ]
+    jobs += [_object(client, path, name, now=now) for path, name in _paths(snapshot)]
+    items = list(await asyncio.gather(*jobs))
+    items.append(_summary(snapshot, now=now))
+    return items
+
+
+def _containers(pod: PodSnapshot, *, now: datetime) -> list[str]:
+    """Return the failing containers, init and ephemeral ones included; else the first main one."""
+    bad = [one.name for one in pod.containers if ends_badly(one, now=now)]
+    ephemeral = [one.name for one in pod.containers if one.role == "ephemeral"]
+    main = [one.name for one in pod.containers if one.role == "main"]
+    return [*(bad or main[:1]), *ephemeral]
+
+
+def _paths(snapshot: Snapshot) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    workload = snapshot.workload
+    if workload is not None and workload.kind in {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}:
+        plural = f"{workload.kind.lower()}s"
+        found.append(
+            (f"/apis/apps/v1/namespaces/{workload.namespace}/{plural}/{workload.name}", f"object/{workload.kind}/{workload.name}")
+        )
+    if snapshot.service is not None:
+        service = snapshot.service
+        found.append((f"/api/v1/namespaces/{service.namespace}/services/{service.name}", f"object/Service/{service.name}"))
+    return found
+
+
+async def _log(client: KubernetesClient, pod: PodSnapshot, container: str, *, previous: bool, now: datetime) -> EvidenceItem:
+    name = f"logs/{pod.name}/{container}/{'previous' if previous else 'current'}"
+    query = {"container": container, "tailLines": str(TAIL_LINES), "limitBytes": str(MOST_BYTES), "timestamps": "true"}
+    if previous:
+        query["previous"] = "true"
+    path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/log"
+    try:
+        content, more = await client.raw(path, query=query, within=LOG_WITHIN, most=MOST_BYTES)
+    except RemoteError as error:
+        return EvidenceItem(name=name, taken_at=now, problem=str(error))
+    return EvidenceItem(name=name, content=redact.text(content), truncated=more or len(content) >= MOST_BYTES, taken_at=now)
+
+
+async def _object(client: KubernetesClient, path: str, name: str, *, now: datetime) -> EvidenceItem:
+    try:
+        content, more = await client.raw(path, most=MOST_BYTES)
+        data = redact.value(msgspec.json.decode(content))
+    except RemoteError as error:
+        return EvidenceItem(name=name, taken_at=now, problem=str(error))
+    except msgspec.DecodeError as error:
+        return EvidenceItem(name=name, taken_at=now, problem=f"not understood: {error}")
+    body = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
+    return EvidenceItem(
+        name=f"{name}.yaml", media_type="application/yaml", content=body[:MOST_BYTES], truncated=more, taken_at=now
+    )
+
+
+def _summary(snapshot: Snapshot, *, now: datetime) -> EvidenceItem:
+    """Conditions, events, nodes, rollouts and autoscaling in one page, as ``kubectl describe`` would show them."""
+    lines = [
+        f"Target: {snapshot.target} (uid {snapshot.target.uid or 'unknown'}), read at {snapshot.read_at:%Y-%m-%d %H:%M:%S} UTC"
+    ]
+    workload = snapshot.workload
+    if workload is not None:
+        lines.append(
+            f"{workload.kind}: {workload.ready}/{workload.desired} ready, {workload.updated} updated, {workload.available} available"
+        )
+        lines += [f"Condition {one.type}={one.status} {one.reason}: {one.message}" for one in workload.conditions]
+        lines += [
+            f"Revision {one.number} {one.name}: {one.ready} ready{' (current)' if one.current else ''}, images {', '.join(one.images)}"
+            for one in sorted(workload.revisions, key=lambda one: one.number)
+        ]
+        lines += [f"Budget {one.name}: {one.allowed} disruptions allowed" for one in workload.budgets]
+        if workload.autoscaler is not None:
+            lines.append(f"Autoscaler {workload.autoscaler.name}: {workload.autoscaler.minimum} to {workload.autoscaler.maximum}")
+    if snapshot.service is not None:
+        lines.append(f"Service: {snapshot.service.endpoints} ready endpoints")
+    lines += [f"Node {one.name}: Ready={one.ready}{', cordoned' if one.unschedulable else ''}" for one in snapshot.nodes]
+    for event in snapshot.events:
+        seen = f"{event.last_seen_at:%H:%M:%S}" if event.last_seen_at else "?"
+        lines.append(f"Event {seen} {event.about} {event.type} {event.reason} x{event.count}: {event.message}")
+    lines += [f"Not read: {name}: {why}" for name, why in sorted(snapshot.gaps.items())]
+    return EvidenceItem(name="summary", content=redact.text("\n".join(lines).encode()), taken_at=now)

@@ -1,0 +1,51 @@
+"""The one wrapper round tenacity: what is repeated, how often, how long. By error type, always capped, with jitter.
+
+Nothing here may wrap a write that is not idempotent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from responder.model.errors import ThrottledError, TransientError
+
+R = TypeVar("R")
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    backoff: float = wait_random_exponential(multiplier=0.2, max=5)(state)
+    if isinstance(error, ThrottledError) and error.retry_after is not None:
+        return max(backoff, error.retry_after.total_seconds())
+    return backoff
+
+
+async def repeated(read: Callable[[], Awaitable[R]], *, attempts: int = 3, within: timedelta = timedelta(seconds=8)) -> R:
+    """Repeat a read while it fails transiently.
+
+    Args:
+        read: Idempotent.
+        attempts: Most tries.
+        within: No further try begins after this long.
+
+    Raises:
+        TransientError: The last one, when it never worked.
+    """
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(TransientError),
+        stop=stop_after_attempt(attempts) | stop_after_delay(within.total_seconds()),
+        wait=_wait,
+        reraise=True,
+    )
+    return await retrying(read)
