@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from responder.model.errors import (
     IntakeFullError,
@@ -21,12 +22,13 @@ RETRY_AFTER_SECONDS = 5
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+
 def refusal(status: int, what: str, do: str = "", *, headers: dict[str, str] | None = None) -> web.Response:
     """Return an error response."""
     return web.json_response({"error": {"status": status, "what": what, "do": do}}, status=status, headers=headers)
 
 
-def error_middleware(metrics: Metrics) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
+def error_middleware(metrics: Metrics) -> Middleware:
     """Return the middleware that translates our errors and aiohttp's own into error bodies."""
 
     @web.middleware

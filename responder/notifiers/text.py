@@ -50,7 +50,7 @@ def sections(notice: Notice) -> tuple[tuple[str, tuple[str, ...]], ...]:
         ("Alerts", notice.alerts),
         ("Note", remarks(notice)),
     )
-    return tuple((title, lines) for title, lines in found if lines)
+    return tuple((title, tuple(lines)) for title, lines in found if len(lines) > 0)
 
 
 def cut(text: str, longest: int) -> str:

@@ -13,6 +13,7 @@ from responder.model.rule import Rule
 from responder.policy.grouping import key_of
 from responder.model.incident import Mode
 from responder.ports import Clock
+from responder.rules.index import why_not
 from responder.service.rulebook import Rulebook
 from responder.service.targeting import Targeting
 from responder.sources import SOURCES
@@ -52,7 +53,7 @@ class Explainer:
             if rule.name in matched:
                 rules.append(await self._matched(rule, alert, matched[rule.name].for_))
             else:
-                rules.append({"rule": rule.name, "matched": False, "why": list(self._rulebook.index.why_not(rule, alert))})
+                rules.append({"rule": rule.name, "matched": False, "why": list(why_not(rule, alert))})
         return {
             "name": alert.name,
             "status": str(alert.status),

@@ -9,7 +9,7 @@ The decision a reader would question: nothing remembers how far a plan got. The 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -271,8 +271,27 @@ class Hands:
                 logger().info("change_given_back", incident=held.incident.id, change=one.id)
         return settled, entries
 
+    async def undo(self, owed: Sequence[StoredChange]) -> list[str]:
+        """Give changes back because a person asked; the kill switch holds for this too."""
+        said: list[str] = []
+        for one in owed:
+            if await self._switches.least(one.cluster) is Mode.OFF:
+                said.append(f"not given back, the kill switch is off: {one.change.target} {one.change.field}")
+                continue
+            try:
+                await self._send(one.cluster, one.change.undo, within=WRITE_WITHIN)
+            except (ContestedError, GoneError):
+                said.append(f"left as it is, no longer ours: {one.change.target} {one.change.field}")
+            except RemoteError as error:
+                said.append(f"not given back: {one.change.target} {one.change.field}: {error}")
+                continue
+            else:
+                said.append(f"given back: {one.change.undo.says}")
+            await self._store.give_back([one.id])
+        return said
+
     async def _send(self, cluster: str, write: Write, *, within: timedelta) -> None:
-        results = {
+        results: dict[type[RemoteError], str] = {
             BlockedError: "blocked",
             ThrottledError: "throttled",
             GoneError: "gone",
@@ -304,7 +323,7 @@ class Hands:
         rule = held.rules.get(held.incident.leader)
         if rule is not None:
             reading = self._reader.derive(snapshot, rule.healthy, held.instances, now=now)
-            health = together({call.canonical: reading.checks[call.canonical] for call in rule.healthy})
+            health = together({name: reading.checks[name] for name in (call.canonical for call in rule.healthy)})
             if health.health is Health.HEALTHY:
                 return Permit(stop=Reason.HEALTHY, detail=health.detail)
             if health.health is Health.UNKNOWN:

@@ -55,7 +55,7 @@ class Rulebook:
         """Load all rules; on any error keep the last good set, log every error, and return False."""
         try:
             loaded = load_rules(self._paths, catalogue=self._catalogue, overrides=self._overrides)
-        except* Exception as group:  # noqa: BLE001 - an ExceptionGroup of RuleError and OSError; each is told
+        except ExceptionGroup as group:
             self.problems = tuple(str(error) for error in _flat(group))
             self._metrics.rules_ok.set(0)
             logger().error("rules_refused", problems=self.problems)

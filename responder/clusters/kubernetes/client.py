@@ -143,10 +143,7 @@ class KubernetesClient:
             token = ""
             try:
                 while True:
-                    asked = {**(query or {}), "limit": str(PAGE), **({"continue": token} if token else {})}
-                    body = await repeated(
-                        lambda asked=asked: self.send("GET", path, query=asked, within=within), within=within * 2
-                    )
+                    body = await self._page(path, {**(query or {}), **({"continue": token} if token else {})}, within)
                     found.append(_decoded(body, kind, path))
                     token = _continue(body)
                     if not token:
@@ -155,6 +152,14 @@ class KubernetesClient:
                 if last or not token:
                     raise
         return []
+
+    async def _page(self, path: str, query: Mapping[str, str], within: timedelta) -> bytes:
+        asked = {**query, "limit": str(PAGE)}
+
+        async def once() -> bytes:
+            return await self.send("GET", path, query=asked, within=within)
+
+        return await repeated(once, within=within * 2)
 
     async def raw(
         self, path: str, *, query: Mapping[str, str] | None = None, within: timedelta = READ_WITHIN, most: int = 1 << 20

@@ -1,0 +1,284 @@
+"""The composition root: the only module that names adapters. Everything is put together here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from responder.actions.catalogue import ActionCatalogue, catalogue
+from responder.actions.planning import PlanSettings
+from responder.clock import SpedUpClock, SystemClock
+from responder.clusters.kubernetes import KubernetesAccess, connect
+from responder.http.auth import Authentication, token
+from responder.http.server import Server
+from responder.model.action import Permission
+from responder.model.errors import RemoteError, SettingsError
+from responder.notifiers import build
+from responder.policy.case import House
+from responder.policy.targets import ClusterIdentity, Exporters
+from responder.ports import Clock, ClusterHands, ClusterView, Notifier
+from responder.service.explain import Explainer
+from responder.service.hands import Hands
+from responder.service.intake import Intake
+from responder.service.moves import Moves
+from responder.service.observer import Observer
+from responder.service.outbox import Outbox
+from responder.service.pinning import Pins
+from responder.service.reading import Reader
+from responder.service.report import Reporter
+from responder.service.router import Router
+from responder.service.rulebook import Rulebook
+from responder.service.supervisor import Supervisor
+from responder.service.switches import Switches, cluster_scope
+from responder.service.targeting import Targeting
+from responder.service.undo import Undo
+from responder.service.worker import Worker, WorkerParts
+from responder.settings import Settings
+from responder.stores import SqlStore, open_sqlite
+from responder.telemetry import Metrics, logger
+from responder.web.api import Api, ApiParts
+
+SHADOW_CHANNEL = "shadow"
+
+
+@dataclass(slots=True)
+class App:
+    """A running installation's parts. ``serve`` runs it; tests reach into it."""
+
+    settings: Settings
+    clock: Clock
+    store: SqlStore
+    rulebook: Rulebook
+    supervisor: Supervisor
+    server: Server
+    reporter: Reporter
+    explainer: Explainer
+    views: dict[str, ClusterView]
+    metrics: Metrics
+    catalogue: ActionCatalogue
+
+    @property
+    def url(self) -> str:
+        """Return where it listens."""
+        return f"http://{self.settings.http.host}:{self.server.port}"
+
+
+@contextlib.asynccontextmanager
+async def assembled(settings: Settings, *, store: SqlStore | None = None, clock: Clock | None = None) -> AsyncIterator[App]:
+    """Put an installation together and take it apart again; nothing runs yet.
+
+    Args:
+        settings: Checked.
+        store: Another store than the configured one, for tests; closed here too.
+        clock: Another clock, for tests.
+
+    Raises:
+        SettingsError: Something configured cannot be used; also rules that do not load (there is no good set to keep yet).
+    """
+    speed = settings.clock
+    clock = clock or (SystemClock() if speed == 1.0 else SpedUpClock(speed))
+    metrics = Metrics()
+    known = catalogue()
+    rulebook = Rulebook(
+        paths=settings.paths(),
+        catalogue=known.names,
+        act=settings.act_entries(),
+        overrides=settings.rules,
+        clock=clock,
+        metrics=metrics,
+    )
+    if not rulebook.load():
+        raise SettingsError("the rules cannot be used:\n" + "\n".join(rulebook.problems))
+    unknown = sorted({entry.rule for entry in settings.act_entries()} - set(rulebook.rules))
+    if unknown:
+        raise SettingsError(f"act: there is no rule {', '.join(unknown)}; known are {', '.join(sorted(rulebook.rules))}")
+    async with contextlib.AsyncExitStack() as stack:
+        store = store or open_sqlite(Path(settings.store.path), clock)
+        stack.push_async_callback(store.close)
+        session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False, headers={"User-Agent": "responder"}))
+        notifiers: dict[str, Notifier] = {
+            name: build(one.kind, name, one.given(), session) for name, one in settings.channels.items()
+        }
+        views: dict[str, ClusterView] = {}
+        hands: dict[str, ClusterHands] = {}
+        for name, one in settings.clusters.items():
+            access = KubernetesAccess(name=name, in_cluster=one.in_cluster, kubeconfig=one.kubeconfig, context=one.context)
+            view, hand = await connect(access)
+            views[name], hands[name] = view, hand
+            stack.push_async_callback(view.close)
+        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands)
+
+
+def _assemble(
+    settings: Settings,
+    clock: Clock,
+    metrics: Metrics,
+    known: ActionCatalogue,
+    rulebook: Rulebook,
+    store: SqlStore,
+    notifiers: dict[str, Notifier],
+    views: dict[str, ClusterView],
+    hand: dict[str, ClusterHands],
+) -> App:
+    base_url = settings.http.public_url
+    limits = settings.limits.limits()
+    pins = Pins(store=store, catalogue=known.names)
+    configured = {cluster_scope(name): one.mode for name, one in settings.clusters.items()}
+    switches = Switches(store=store, armed=rulebook.armed, configured=configured)
+    reader = Reader(views=views, store=store, clock=clock, catalogue=known)
+    identities = [
+        ClusterIdentity(name=name, labels=one.labels, resource_id=one.resource_id.lower())
+        for name, one in settings.clusters.items()
+    ]
+    exporters = Exporters(jobs=frozenset(settings.exporters.jobs), addresses=frozenset(settings.exporters.addresses))
+    targeting = Targeting(views=views, clusters=identities, exporters=exporters)
+    hands = Hands(
+        store=store,
+        clock=clock,
+        reader=reader,
+        hands=hand,
+        catalogue=known,
+        switches=switches,
+        metrics=metrics,
+        keep_ready=limits.keep_ready,
+    )
+    house = House(
+        catalogue=known,
+        limits=limits,
+        routes=settings.policy_of(),
+        shadow_channel=SHADOW_CHANNEL if SHADOW_CHANNEL in notifiers else "",
+        planning=PlanSettings(gitops=settings.limits.gitops, freshness=settings.limits.freshness),
+    )
+    moves = Moves(store=store, clock=clock, targeting=targeting)
+    worker = Worker(
+        WorkerParts(
+            store=store,
+            clock=clock,
+            reader=reader,
+            hands=hands,
+            pins=pins,
+            switches=switches,
+            house=house,
+            metrics=metrics,
+            moves=moves,
+        ),
+        owner="embedded",
+    )
+    outbox = Outbox(
+        store=store,
+        clock=clock,
+        notifiers=notifiers,
+        fallbacks={name: one.fallback for name, one in settings.channels.items() if one.fallback},
+        pins=pins,
+        metrics=metrics,
+        base_url=base_url,
+        sped_up=settings.clock,
+    )
+    router = Router(store=store, clock=clock, rulebook=rulebook, targeting=targeting, metrics=metrics)
+    supervisor = Supervisor(
+        store=store,
+        clock=clock,
+        router=router,
+        worker=worker,
+        outbox=outbox,
+        observer=Observer(views=views, store=store),
+        metrics=metrics,
+    )
+    reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
+    explainer = Explainer(rulebook=rulebook, targeting=targeting, clock=clock)
+    tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
+    undo = Undo(store=store, clock=clock, hands=hands)
+    api = Api(
+        ApiParts(
+            store=store,
+            clock=clock,
+            intake=Intake(store=store, clock=clock, largest=settings.http.largest_body),
+            rulebook=rulebook,
+            explainer=explainer,
+            reporter=reporter,
+            authentication=Authentication(tokens, required=settings.http.authentication),
+            metrics=metrics,
+            poke=supervisor.poke,
+            undo=undo.of_incident,
+            sped_up=settings.clock,
+        )
+    )
+    server = Server(api.application(), host=settings.http.host, port=settings.http.port)
+    return App(
+        settings=settings,
+        clock=clock,
+        store=store,
+        rulebook=rulebook,
+        supervisor=supervisor,
+        server=server,
+        reporter=reporter,
+        explainer=explainer,
+        views=views,
+        metrics=metrics,
+        catalogue=known,
+    )
+
+
+async def serve(app: App, *, started: Callable[[], None] | None = None) -> None:
+    """Run until the supervisor is told to stop: listen, work, drain, close.
+
+    Args:
+        app: Assembled.
+        started: Called once it listens.
+    """
+    await app.store.free_owner("embedded")
+    await app.server.start()
+    logger().info(
+        "service_started",
+        listen=app.url,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        rules=len(app.rulebook.rules),
+        clusters=sorted(app.views),
+        authentication=app.settings.http.authentication,
+        sped_up=app.settings.clock,
+    )
+    if started is not None:
+        started()
+    checks = asyncio.create_task(missing_permissions(app), name="permissions")
+    try:
+        await app.supervisor.run(drain_within=app.settings.http.drain)
+    finally:
+        checks.cancel()
+        await asyncio.gather(checks, return_exceptions=True)
+        logger().info("service_stopping")
+        await app.server.stop()
+        logger().info("service_stopped")
+
+
+async def missing_permissions(app: App) -> dict[str, list[str]]:
+    """Ask every cluster whether we hold the permissions that armed rules need, and log each that is missing with its rung."""
+    armed = {entry.rule for entry in app.settings.act_entries()}
+    needed: dict[Permission, list[str]] = {}
+    for rule in app.rulebook.rules.values():
+        for rung in rule.ladder if rule.name in armed else ():
+            for call in rung.do:
+                for permission in app.catalogue.actions[call.name].permissions if call.name in app.catalogue.actions else ():
+                    needed.setdefault(permission, []).append(f"{rule.name}/{rung.name}")
+    missing: dict[str, list[str]] = {}
+    for name, view in app.views.items():
+        try:
+            held = await view.permitted(list(needed))
+        except (RemoteError, TimeoutError) as error:
+            logger().warning("cluster_failed", cluster=name, problem=str(error))
+            continue
+        for permission, allowed in held.items():
+            if not allowed:
+                rungs = needed[permission]
+                logger().warning(
+                    "permission_missing", cluster=name, verb=permission.verb, resource=permission.resource, rungs=rungs
+                )
+                missing.setdefault(name, []).append(f"{permission.verb} {permission.resource} ({', '.join(rungs)})")
+    return missing

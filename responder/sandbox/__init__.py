@@ -1,0 +1,11 @@
+"""A loopback Kubernetes API, and receivers of pages: for the demo, drills and tests.
+
+It is a cluster, not a script: it knows nothing of the demo, and speaks the Kubernetes REST API over HTTP. Imports nothing from
+``clusters``, so that a shared misunderstanding cannot hide. Calibrated against kubernetes.md A1 to A10 and A16.
+"""
+
+from responder.sandbox.behaviour import Behaviour
+from responder.sandbox.cluster import SandboxCluster, Timings
+from responder.sandbox.receivers import PagerDutyReceiver, TeamsReceiver, WebhookReceiver
+
+__all__ = ["Behaviour", "PagerDutyReceiver", "SandboxCluster", "TeamsReceiver", "Timings", "WebhookReceiver"]

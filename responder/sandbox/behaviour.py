@@ -1,0 +1,31 @@
+"""How containers behave: the only thing that is told to the sandbox; everything else follows as in a cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What the containers of an image, or of the running pods of a workload, do.
+
+    Attributes:
+        crash_after: Seconds from start to a crash; None for never.
+        exit_code: Of the crash; 137 with ``oom`` is a kill for memory.
+        oom: The kernel kills it for memory.
+        log: What it writes before it crashes.
+        ready_after: Seconds from start to ready; None for never.
+        pull: "" for fine, ``missing``, ``denied`` or ``busy``.
+        needs: Names of ``configmap/NAME`` or ``secret/NAME`` that must exist before it starts.
+    """
+
+    crash_after: float | None = None
+    exit_code: int = 1
+    oom: bool = False
+    log: str = "ready\n"
+    ready_after: float | None = 1.0
+    pull: str = ""
+    needs: tuple[str, ...] = ()
+
+
+HEALTHY = Behaviour()

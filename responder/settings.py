@@ -1,0 +1,341 @@
+"""``responder.yaml`` and the environment: read once, checked whole, then frozen. Every field has its meaning, unit, default and the reason.
+
+Secrets are never inline: ``{file: PATH}`` or ``{env: NAME}``. Shutdown arithmetic: requests under way get 5 s, work in flight gets
+``http.drain`` (20 s), closing takes a few more; the chart's grace period is 60 s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from responder.http.auth import Role
+from responder.model.alert import Severity
+from responder.model.errors import RuleError, SettingsError
+from responder.model.incident import Level, Mode, Policy
+from responder.policy.guards import Count, Limits
+from responder.rules.arming import Act, ActEntry
+from responder.rules.durations import parse_duration, parse_rate
+from responder.rules.matchers import LabelMatchers, parse_matchers
+from responder.rules.overrides import RuleOverride
+from responder.rules.parse import parse
+
+SHIPPED_RULES = Path(__file__).parent / "_shipped" / "rules"
+SOURCE_RULES = Path(__file__).parent.parent / "rules"
+
+
+def _duration(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value
+    if isinstance(value, str):
+        return parse_duration(value)
+    raise ValueError(f"{value!r} is not a duration; expected for example 90s, 5m or 1h30m")
+
+
+def _count(value: Any) -> Any:
+    if isinstance(value, Count):
+        return value
+    rate = parse_rate(str(value))
+    return Count(count=rate.count, window=rate.within)
+
+
+def _matchers(value: Any) -> Any:
+    if isinstance(value, LabelMatchers):
+        return value
+    if not isinstance(value, list) or not value:
+        raise ValueError("expected a list of matchers, such as ['cluster=\"aks-prod\"']")
+    return parse_matchers([str(one) for one in value])
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+RateCount = Annotated[Any, BeforeValidator(_count)]
+Matchers = Annotated[Any, BeforeValidator(_matchers)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class SecretRef(_Model):
+    """Where a secret is read from: a file (trailing newline dropped) or an environment variable; exactly one."""
+
+    file: str = ""
+    env: str = ""
+
+    @model_validator(mode="after")
+    def _one(self) -> SecretRef:
+        if bool(self.file) == bool(self.env):
+            raise ValueError("name exactly one of file and env; secrets are never written inline")
+        return self
+
+    def read(self) -> SecretStr:
+        """Return the secret.
+
+        Raises:
+            SettingsError: It is not there, or empty; names where, never what.
+        """
+        if self.env:
+            found, where = os.environ.get(self.env, ""), f"environment variable {self.env}"
+        else:
+            where = f"file {self.file}"
+            try:
+                found = Path(self.file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise SettingsError(f"{where} cannot be read: {error}; mount the secret or correct the path") from error
+        if not found:
+            raise SettingsError(f"{where} is empty or not set; it must hold a secret")
+        return SecretStr(found)
+
+
+class TokenSettings(_Model):
+    """A bearer token: names a person or a sender. ``sources`` limits a sender to these source names; empty for any."""
+
+    name: str
+    roles: tuple[Role, ...]
+    secret: SecretRef
+    sources: tuple[str, ...] = ()
+
+
+class HttpSettings(_Model):
+    """The listener.
+
+    Attributes:
+        listen: Address and port.
+        public_url: How people reach it; pages link there. Empty leaves links out.
+        authentication: False lets everybody do everything; only for a loopback demonstration.
+        largest_body: Bytes; Azure Monitor sends 256 KB at most, Alertmanager more in a storm.
+        drain: What is in flight at shutdown gets this long.
+    """
+
+    listen: str = "127.0.0.1:8080"
+    public_url: str = ""
+    authentication: bool = True
+    tokens: tuple[TokenSettings, ...] = ()
+    largest_body: int = Field(default=1 << 20, ge=1024, le=64 << 20)
+    drain: Duration = timedelta(seconds=20)
+
+    @property
+    def host(self) -> str:
+        """Return the host part of ``listen``."""
+        return self.listen.rsplit(":", 1)[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """Return the port part of ``listen``."""
+        return int(self.listen.rsplit(":", 1)[1])
+
+    @model_validator(mode="after")
+    def _sound(self) -> HttpSettings:
+        host, _, port = self.listen.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"listen {self.listen!r}: expected host:port, such as 0.0.0.0:8080")
+        if self.authentication and not self.tokens:
+            raise ValueError("no tokens: name at least one under http.tokens, or nobody can send or look")
+        return self
+
+
+class StoreSettings(_Model):
+    """Where everything is kept: SQLite on a local block disk, one process. Never NFS, SMB or Azure Files."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    path: str = "responder.sqlite"
+
+
+class ClusterSettings(_Model):
+    """One cluster.
+
+    Attributes:
+        in_cluster: It is the one this runs in; else ``kubeconfig`` (empty: the default one) with an optional ``context``.
+        labels: Conditions over an alert's labels that name this cluster.
+        resource_id: Its ARM id.
+        mode: Most that may be done there: off, shadow or armed.
+    """
+
+    in_cluster: bool = False
+    kubeconfig: str = ""
+    context: str = ""
+    labels: Matchers = None
+    resource_id: str = ""
+    mode: Mode = Mode.ARMED
+
+
+class LimitSettings(_Model):
+    """Limits asked again at every disruptive rung; a rule may only tighten them. Source of defaults: RULES.md "Limits"."""
+
+    group_wait: Duration = timedelta(seconds=30)
+    max_actions: RateCount = Field(default_factory=lambda: Count(count=3, window=timedelta(hours=1)))
+    in_flight: int = Field(default=1, ge=0)
+    same_symptom: RateCount = Field(default_factory=lambda: Count(count=5, window=timedelta(minutes=5)))
+    keep_ready: int = Field(default=1, ge=0)
+    gitops: tuple[str, ...] = ("argocd", "flux")
+    scope: tuple[Matchers, ...] | None = None
+    freshness: Duration = timedelta(hours=24)
+
+    def limits(self) -> Limits:
+        """Return them as the core's value."""
+        return Limits(
+            group_wait=self.group_wait,
+            max_actions=self.max_actions,
+            in_flight=self.in_flight,
+            same_symptom=self.same_symptom,
+            keep_ready=self.keep_ready,
+            gitops=self.gitops,
+            scope=self.scope,
+        )
+
+
+class ChannelSettings(_Model):
+    """One channel. ``url`` of teams and webhook is a secret; of pagerduty it is the service region's, in ``endpoint``."""
+
+    kind: Literal["pagerduty", "teams", "webhook"]
+    routing_key: SecretRef | None = None
+    url: SecretRef | None = None
+    token: SecretRef | None = None
+    hmac_key: SecretRef | None = None
+    endpoint: str = ""
+    fallback: str = ""
+
+    def given(self) -> dict[str, str]:
+        """Return what ``notifiers.build`` takes, secrets read."""
+        refs = {"routing_key": self.routing_key, "url": self.url, "token": self.token, "hmac_key": self.hmac_key}
+        found = {name: ref.read().get_secret_value() for name, ref in refs.items() if ref is not None}
+        if self.kind == "pagerduty" and self.endpoint:
+            found["url"] = self.endpoint
+        return found
+
+
+class LevelSettings(_Model):
+    """A level: so long after the first page, these channels at once."""
+
+    after: Duration = timedelta(0)
+    channels: tuple[str, ...] = Field(min_length=1)
+
+
+class PolicySettings(_Model):
+    """Who is told, in what order, after how long; ``report`` is told how it ended."""
+
+    levels: tuple[LevelSettings, ...] = Field(min_length=1)
+    report: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _rising(self) -> PolicySettings:
+        times = [one.after for one in self.levels]
+        if times != sorted(times):
+            raise ValueError("levels must come in order of their time (after)")
+        return self
+
+
+class ExporterSettings(_Model):
+    """Exporters whose own labels are dropped from alerts: by ``job`` or by pod address."""
+
+    jobs: tuple[str, ...] = ("kube-state-metrics", "node-exporter", "prometheus-node-exporter")
+    addresses: tuple[str, ...] = ()
+
+
+class Settings(_Model):
+    """``responder.yaml``.
+
+    Attributes:
+        act: What is armed; everything else is in shadow.
+        rules: Overrides by rule name: owner, runbook, severity, page, params.
+        rule_paths: Files or folders of rules, beside the shipped ones.
+        shipped_rules: Load the rules that come with the program.
+        routes: Severity to policy; all four, or ``default``.
+        clock: Speed of the clock, for demonstrations; 1 is real time.
+    """
+
+    act: tuple[Act, ...] = ()
+    rules: dict[str, RuleOverride] = Field(default_factory=dict)
+    rule_paths: tuple[str, ...] = ()
+    shipped_rules: bool = True
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    http: HttpSettings
+    home: dict[str, str] = Field(default_factory=dict)
+    clusters: dict[str, ClusterSettings] = Field(default_factory=dict)
+    channels: dict[str, ChannelSettings] = Field(default_factory=dict)
+    policies: dict[str, PolicySettings] = Field(default_factory=dict)
+    routes: dict[str, str] = Field(default_factory=dict)
+    exporters: ExporterSettings = Field(default_factory=ExporterSettings)
+    clock: float = Field(default=1.0, gt=0, le=1000)
+
+    @model_validator(mode="after")
+    def _joined(self) -> Settings:
+        known = {*map(str, Severity), "default"}
+        for severity, policy in self.routes.items():
+            if severity not in known:
+                raise ValueError(f"routes.{severity}: no such severity; use {', '.join(sorted(known))}")
+            if policy not in self.policies:
+                raise ValueError(
+                    f"routes.{severity}: there is no policy {policy}; policies has {', '.join(self.policies) or 'none'}"
+                )
+        if self.routes and "default" not in self.routes and not set(map(str, Severity)) <= set(self.routes):
+            missing = ", ".join(sorted(set(map(str, Severity)) - set(self.routes)))
+            raise ValueError(f"routes: {missing} has no route; name all four severities, or default")
+        if self.act and not self.routes:
+            raise ValueError("act arms rules but routes is empty: nobody would be told when a ladder is exhausted")
+        for name, chosen in self.policies.items():
+            for channel in (*chosen.report, *(one for level in chosen.levels for one in level.channels)):
+                if channel not in self.channels:
+                    raise ValueError(
+                        f"policies.{name}: there is no channel {channel}; channels has {', '.join(self.channels) or 'none'}"
+                    )
+        for name, one in self.channels.items():
+            if one.fallback and one.fallback not in self.channels:
+                raise ValueError(f"channels.{name}.fallback: there is no channel {one.fallback}")
+        return self
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return where rules are loaded from."""
+        shipped = SHIPPED_RULES if SHIPPED_RULES.is_dir() else SOURCE_RULES
+        return (*((shipped,) if self.shipped_rules else ()), *map(Path, self.rule_paths))
+
+    def policy_of(self) -> dict[Severity, Policy]:
+        """Return the policy of each severity that has one."""
+        found: dict[Severity, Policy] = {}
+        for severity in Severity:
+            name = self.routes.get(str(severity)) or self.routes.get("default")
+            if name is not None:
+                policy = self.policies[name]
+                levels = tuple(Level(after=one.after, channels=one.channels) for one in policy.levels)
+                found[severity] = Policy(name=name, levels=levels, report=policy.report)
+        return found
+
+    def act_entries(self) -> tuple[ActEntry, ...]:
+        """Return what is armed."""
+        return tuple(self.act)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read and check the configuration.
+
+    Raises:
+        SettingsError: It cannot be read or used; names every problem as ``file:line:column: key: what, what was expected``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}; give --config FILE or set RESPONDER_CONFIG") from error
+    try:
+        parsed = parse(text, file=str(path))
+    except RuleError as error:
+        raise SettingsError(str(error)) from error
+    try:
+        return Settings.model_validate(parsed.data if parsed.data is not None else {})
+    except ValidationError as error:
+        lines = []
+        for one in error.errors():
+            where = tuple(part for part in one["loc"] if not isinstance(part, str) or not part.startswith("function-"))
+            said = str(one["msg"]).removeprefix("Value error, ")
+            lines.append(str(parsed.error(said, *where)))
+        raise SettingsError("\n".join(lines)) from error
+
+
+def masked(settings: Settings) -> Mapping[str, Any]:
+    """Return the effective settings for people; secrets are only named by where they come from."""
+    return settings.model_dump(mode="json", exclude={"act"}, fallback=str) | {"act": [str(one) for one in settings.act]}
