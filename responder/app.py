@@ -110,7 +110,7 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
         hands: dict[str, ClusterHands] = {}
         for name, one in settings.clusters.items():
             access = KubernetesAccess(name=name, in_cluster=one.in_cluster, kubeconfig=one.kubeconfig, context=one.context)
-            view, hand = await connect(access)
+            view, hand = await connect(access, now=clock.now)
             views[name], hands[name] = view, hand
             stack.push_async_callback(view.close)
         yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands)

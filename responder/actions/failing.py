@@ -13,7 +13,8 @@ STARTS_WITHIN = timedelta(minutes=2)
 """A pod younger than this that waits for nothing bad is starting, not failing."""
 
 RESTARTED_LATELY = timedelta(minutes=10)
-"""A container that ended badly this lately and was restarted still counts as crashing between two crashes."""
+"""A container that ended this lately and was restarted still counts as crashing between two crashes: while it is not ready, and ready
+or not until it has run for ``STARTS_WITHIN`` (many crash loops are ready for seconds in every round)."""
 
 GOOD_WAITS = frozenset({"", "ContainerCreating", "PodInitializing"})
 
@@ -26,9 +27,12 @@ def ends_badly(container: ContainerSnapshot, *, now: datetime) -> bool:
         return True
     if container.terminated:
         return not (container.role == "init" and container.exit_code == 0)
-    lately = container.finished_at is not None and now - container.finished_at < RESTARTED_LATELY
-    young = container.running_since is None or now - container.running_since < RESTARTED_LATELY
-    return container.restarts > 0 and lately and young and container.role != "init" and not container.ready
+    if container.restarts == 0 or container.role == "init" or container.finished_at is None:
+        return False
+    if now - container.finished_at >= RESTARTED_LATELY:
+        return False
+    shaky = container.running_since is None or now - container.running_since < STARTS_WITHIN
+    return shaky or not container.ready
 
 
 def fails(pod: PodSnapshot, *, now: datetime) -> bool:

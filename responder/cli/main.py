@@ -18,13 +18,19 @@ from rich.table import Table
 from responder import __version__
 from responder.actions.catalogue import catalogue
 from responder.app import assembled, serve
+from responder.cli import demo
 from responder.cli.client import ServiceError, call
+from responder.clock import SystemClock
+from responder.model.alert import SourceKind
 from responder.model.errors import ResponderError, RuleError, SettingsError
 from responder.rules.load import load_rules
 from responder.settings import load_settings, masked
+from responder.stores import open_memory
 from responder.telemetry import configure_logging
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Alerts in, proven recoveries or pages out.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Alerts in, proven recoveries or pages out."
+)
 incidents_app = typer.Typer(help="List incidents, or tell one something.", invoke_without_command=True)
 app.add_typer(incidents_app, name="incidents")
 
@@ -109,11 +115,11 @@ def check(
         rules = [rule.name for rule in loaded.rules]
         warnings = [str(one) for one in loaded.warnings]
     except ExceptionGroup as group:
-        for error in group.exceptions:
-            if isinstance(error, RuleError):
-                problems.append({"file": error.file, "line": error.line, "column": error.column, "path": error.path, "problem": str(error)})
-            else:
-                problems.append({"problem": str(error)})
+        for one in group.exceptions:
+            where_in = (
+                {"file": one.file, "line": one.line, "column": one.column, "path": one.path} if isinstance(one, RuleError) else {}
+            )
+            problems.append({**where_in, "problem": str(one)})
 
     def show() -> None:
         for one in problems:
@@ -136,7 +142,9 @@ def check(
 def explain(
     payload: Annotated[Path, typer.Argument(help="A payload as its sender sends it; - for standard input.")],
     source: Annotated[str, typer.Option(help="alertmanager or azure-monitor; found out when left out.")] = "",
-    config: Annotated[Path | None, typer.Option("--config", envvar="RESPONDER_CONFIG", help="Explain without a running service.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", envvar="RESPONDER_CONFIG", help="Explain without a running service.")
+    ] = None,
     url: Url = LOCAL,
     *,
     as_json: Json = False,
@@ -157,28 +165,31 @@ def explain(
 
 
 async def _explained(config: Path, body: Any, source: str) -> Any:
-    from dataclasses import replace  # noqa: PLC0415, F401
-
-    from responder.model.alert import SourceKind  # noqa: PLC0415
-    from responder.stores import open_memory  # noqa: PLC0415
-    from responder.clock import SystemClock  # noqa: PLC0415
-
     clock = SystemClock()
     async with assembled(load_settings(config), store=open_memory(clock), clock=clock) as parts:
         return await parts.explainer.explain(body, source=SourceKind(source) if source else None)
 
 
 def _show_explained(found: Any) -> None:
-    out.print(f"{found['source']}, shape {found['shape']}" + ("" if found["understood"] else f": not understood, {found['why_not']}"), markup=False)
+    out.print(
+        f"{found['source']}, shape {found['shape']}" + ("" if found["understood"] else f": not understood, {found['why_not']}"),
+        markup=False,
+    )
     for gap in found["gaps"]:
         out.print(f"gap: {gap}", style="yellow", markup=False)
     for one in found["alerts"]:
         out.print()
-        out.print(f"{one['name'] or '(no name)'}: {one['status']}, {one['severity']} (sender: {one['sender_severity'] or '-'})", style="bold", markup=False)
+        out.print(
+            f"{one['name'] or '(no name)'}: {one['status']}, {one['severity']} (sender: {one['sender_severity'] or '-'})",
+            style="bold",
+            markup=False,
+        )
         out.print("labels: " + ", ".join(f"{name}={value}" for name, value in one["labels"].items()), markup=False)
         for rule in one["rules"]:
             if rule["matched"]:
-                out.print(f"  + {rule['rule']} ({rule['mode']}): target {rule['target']}, {rule['how']}", style="green", markup=False)
+                out.print(
+                    f"  + {rule['rule']} ({rule['mode']}): target {rule['target']}, {rule['how']}", style="green", markup=False
+                )
                 for asked in rule["looked_up"]:
                     out.print(f"      asked {asked['asked']}: {asked['answer']} {asked['detail']}", style="dim", markup=False)
                 if rule["when"]:
@@ -204,7 +215,13 @@ def incidents(
     def show() -> None:
         table = Table("incident", "state", "target", "rule", "people")
         for one in found["incidents"]:
-            who = f"{one['acknowledged_by']} has it" if one["acknowledged_by"] else f"level {one['paged']} called" if one["paged"] else "-"
+            who = (
+                f"{one['acknowledged_by']} has it"
+                if one["acknowledged_by"]
+                else f"level {one['paged']} called"
+                if one["paged"]
+                else "-"
+            )
             table.add_row(f"{one['id']}\n{one['severity']}, {one['mode']}", one["state"], one["target"], one["rule"], who)
         out.print(table)
 
@@ -316,6 +333,12 @@ def undo(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Give back now what an incident still holds (an autoscaler's floor), only where it is still ours."""
     found = call("POST", f"/v1/incidents/{incident}/undo", url=url)
     _print(found, as_json=as_json, show=lambda: out.print("\n".join(found["undone"]), markup=False))
+
+
+@app.command("demo")
+def demo_command(*, keep: Annotated[bool, typer.Option("--keep", help="Leave the service running at the end.")] = False) -> None:
+    """Show the main job on a sandbox cluster: nothing is needed, nothing outside this machine is touched."""
+    raise typer.Exit(demo.run(keep=keep))
 
 
 @app.command("schema")

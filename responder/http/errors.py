@@ -22,7 +22,6 @@ RETRY_AFTER_SECONDS = 5
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-
 def refusal(status: int, what: str, do: str = "", *, headers: dict[str, str] | None = None) -> web.Response:
     """Return an error response."""
     return web.json_response({"error": {"status": status, "what": what, "do": do}}, status=status, headers=headers)

@@ -178,6 +178,8 @@ class Hands:
                     await self._clock.sleep(min(step.again_in, timedelta(seconds=15)))
                 case Write():
                     permit = await self._permit(held, plan, snapshot)
+                    if permit.stop is Reason.STALE_READING:
+                        continue
                     if permit.stop is not None:
                         return Ended(outcome=Outcome.STOPPED, reason=permit.stop, detail=permit.detail)
                     try:

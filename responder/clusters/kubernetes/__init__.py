@@ -6,7 +6,9 @@ sixty times as much CPU and corrupt logs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from responder.clusters.kubernetes.client import KubernetesClient, load_access
 from responder.clusters.kubernetes.hands import KubernetesHands
@@ -23,14 +25,14 @@ class KubernetesAccess:
     context: str = ""
 
 
-async def connect(access: KubernetesAccess) -> tuple[KubernetesView, KubernetesHands]:
+async def connect(access: KubernetesAccess, *, now: Callable[[], datetime]) -> tuple[KubernetesView, KubernetesHands]:
     """Return the view and the hands of a cluster; nothing is asked of it yet.
 
     Raises:
         SettingsError: Its kubeconfig or in-cluster identity cannot be used.
     """
     client = KubernetesClient(access.name, await load_access(access.name, access.in_cluster, access.kubeconfig, access.context))
-    return KubernetesView(access.name, client), KubernetesHands(access.name, client)
+    return KubernetesView(access.name, client, now=now), KubernetesHands(access.name, client)
 
 
 __all__ = ["KubernetesAccess", "KubernetesHands", "KubernetesView", "connect"]

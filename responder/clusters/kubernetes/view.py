@@ -64,9 +64,7 @@ def path_of(kind: str, namespace: str, name: str = "") -> str:
 class KubernetesView:
     """Implements ``ports.ClusterView`` over the REST API."""
 
-    def __init__(
-        self, name: str, client: KubernetesClient, *, now: Callable[[], datetime] = lambda: datetime.now(tz=UTC)
-    ) -> None:
+    def __init__(self, name: str, client: KubernetesClient, *, now: Callable[[], datetime]) -> None:
         self.name = name
         self._client = client
         self._now = now

@@ -18,6 +18,8 @@ from responder.stores.sql.dialect import insert_new
 K = tables.commands
 C = tables.claims
 D = tables.changes
+NOT_RUN = ("stopped", "refused", "rejected")
+"""Outcomes of rungs that count as not run: they use up no limit."""
 
 
 def intend(
@@ -72,7 +74,13 @@ def _recent(db: Connection, now: int, scopes: Scopes) -> int:
     query = (
         select(func.count())
         .select_from(K)
-        .where(K.c.cluster == scopes.cluster, K.c.rule == scopes.rule, K.c.grade >= 1, K.c.begun_at > now - span(scopes.window))
+        .where(
+            K.c.cluster == scopes.cluster,
+            K.c.rule == scopes.rule,
+            K.c.grade >= 1,
+            K.c.begun_at > now - span(scopes.window),
+            K.c.outcome.not_in(NOT_RUN),
+        )
     )
     return int(db.execute(query).scalar() or 0)
 
