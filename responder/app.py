@@ -41,6 +41,7 @@ from responder.service.targeting import Targeting
 from responder.service.undo import Undo
 from responder.service.worker import Worker, WorkerParts
 from responder.settings import Settings
+from responder.sources import SOURCES
 from responder.stores import SqlStore, open_sqlite
 from responder.telemetry import Metrics, logger
 from responder.web.api import Api, ApiParts
@@ -181,7 +182,7 @@ def _assemble(
         base_url=base_url,
         sped_up=settings.clock,
     )
-    router = Router(store=store, clock=clock, rulebook=rulebook, targeting=targeting, metrics=metrics)
+    router = Router(store=store, clock=clock, sources=SOURCES, rulebook=rulebook, targeting=targeting, metrics=metrics)
     supervisor = Supervisor(
         store=store,
         clock=clock,
@@ -192,7 +193,7 @@ def _assemble(
         metrics=metrics,
     )
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
-    explainer = Explainer(rulebook=rulebook, targeting=targeting, clock=clock)
+    explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
     undo = Undo(store=store, clock=clock, hands=hands)
     api = Api(

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from responder.model.action import Permission, Write
+from responder.model.alert import Normalised
 from responder.model.cluster import Snapshot
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Entry, Incident, Instance, Mode, Signal
@@ -34,6 +35,13 @@ from responder.model.storing import (
     Transition,
 )
 from responder.model.target import Lookup, LookupAnswer, Target
+
+
+class Understands(Protocol):
+    """One sender's format."""
+
+    def __call__(self, body: Any, *, source_name: str, received_at: datetime) -> Normalised:
+        """Return the alerts of a parsed body; never raises for what a body holds."""
 
 
 class Clock(Protocol):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
+from xml.sax.saxutils import escape
 
 import typer
 from rich.console import Console
@@ -23,7 +24,10 @@ from responder.cli.client import ServiceError, call
 from responder.clock import SystemClock
 from responder.model.alert import SourceKind
 from responder.model.errors import ResponderError, RuleError, SettingsError
-from responder.rules.load import load_rules
+from responder.policy.rehearse import Played, rehearse
+from responder.rules import jsonschema
+from responder.rules.load import load_rules, test_files
+from responder.rules.testfile import load_tests
 from responder.settings import load_settings, masked
 from responder.stores import open_memory
 from responder.telemetry import configure_logging
@@ -136,6 +140,68 @@ def check(
     _print({"problems": problems, "warnings": warnings, "rules": rules, "settings": effective}, as_json=as_json, show=show)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command("test")
+def test_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of rules with their *.test.yaml, or test files (their folder's rules are loaded)."),
+    ],
+    junit: Annotated[Path | None, typer.Option(help="Write a JUnit report here too.")] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Play rule tests on virtual time, through the same judgement as in production."""
+    played: list[Played] = []
+    problems: list[str] = []
+    known = catalogue()
+    for path in paths:
+        try:
+            loaded = load_rules([path if path.is_dir() else path.parent], catalogue=known.names)
+            for file in test_files(path):
+                played += [rehearse(one, loaded.rules, known) for one in load_tests(file)]
+        except ExceptionGroup as group:
+            problems += [str(one) for one in group.exceptions]
+    failed = [one for one in played if one.problems]
+
+    def show() -> None:
+        for line in problems:
+            out.print(line, style="red", markup=False)
+        for one in played:
+            mark, style = ("FAIL", "red") if one.problems else ("ok", "green")
+            out.print(f"{mark:<4} {Path(one.test.file).name}: {one.test.test.name}", style=style, markup=False)
+            if one.problems:
+                for line in one.problems:
+                    out.print(f"     {line}", markup=False)
+                out.print("     what happened:", markup=False)
+                for event in one.happened:
+                    out.print(f"       {event}", style="dim", markup=False)
+                for at, incident, state in one.states:
+                    out.print(f"       {int(at.total_seconds())}s {incident} {state}", style="dim", markup=False)
+        out.print(f"{len(played) - len(failed)} of {len(played)} rule tests passed")
+
+    rows = [{"file": one.test.file, "name": one.test.test.name, "problems": one.problems} for one in played]
+    _print({"tests": rows, "problems": problems}, as_json=as_json, show=show)
+    if junit is not None:
+        junit.write_text(_junit(played), encoding="utf-8")
+    if failed or problems or not played:
+        raise typer.Exit(1)
+
+
+def _junit(played: list[Played]) -> str:
+    failed = sum(1 for one in played if one.problems)
+    lines = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        f'<testsuite name="responder rules" tests="{len(played)}" failures="{failed}">',
+    ]
+    for one in played:
+        name = escape(one.test.test.name, {'"': "&quot;"})
+        lines.append(f'  <testcase classname="{escape(Path(one.test.file).name)}" name="{name}">')
+        if one.problems:
+            lines.append(f"    <failure>{escape(chr(10).join(one.problems))}</failure>")
+        lines.append("  </testcase>")
+    return "\n".join([*lines, "</testsuite>", ""])
 
 
 @app.command("explain")
@@ -344,8 +410,6 @@ def demo_command(*, keep: Annotated[bool, typer.Option("--keep", help="Leave the
 @app.command("schema")
 def schema(kind: Annotated[str, typer.Argument(help="rule or test.")] = "rule") -> None:
     """Print the JSON Schema of rule files (or rule tests), for editors."""
-    from responder.rules import jsonschema  # noqa: PLC0415
-
     made = jsonschema.rule_schema(catalogue().names) if kind == "rule" else jsonschema.test_schema()
     sys.stdout.write(json.dumps(made, indent=2) + "\n")
 

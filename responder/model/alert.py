@@ -146,3 +146,20 @@ def fingerprint(source: str, labels: Mapping[str, str]) -> str:
     for name in sorted(labels):
         digest.update(b"\xff" + name.encode() + b"\xfe" + labels[name].encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalised:
+    """The alerts of one body.
+
+    Attributes:
+        understood: False when the shape is not known; ``why`` then says what was looked for.
+        gaps: Sentences about what is missing or was cut, with the fix.
+        shape: Which known shape it is; ``unknown`` otherwise.
+    """
+
+    alerts: tuple[Alert, ...] = ()
+    understood: bool = True
+    gaps: tuple[str, ...] = ()
+    shape: str = "unknown"
+    why: str = ""

@@ -95,6 +95,17 @@ Param = Annotated[
     BeforeValidator(_param),
     WithJsonSchema({"type": ["string", "number", "boolean", "array"], "items": {"type": ["string", "number", "boolean"]}}),
 ]
+
+
+def _kind_or_mapping(made: dict[str, Any]) -> None:
+    """Say that a target is a kind's word or the mapping: the reference that stands there becomes one of two alternatives."""
+    reference = made.pop("$ref", None) or made.pop("allOf", None)
+    made["anyOf"] = [
+        {"enum": list(get_args(KindWord))},
+        {"$ref": reference} if isinstance(reference, str) else {"type": "object"},
+    ]
+
+
 Labels = Annotated[
     list[Text], Field(description='Matchers, all of which must hold: name="v", !=, =~, !~; a missing label is "".')
 ]
@@ -178,7 +189,7 @@ class RuleDocument(_Document):
     )
     target: Annotated[TargetDocument, BeforeValidator(_kind_or_more)] = Field(
         description="What the incident is about.",
-        json_schema_extra={"anyOf": [{"enum": list(get_args(KindWord))}, {"$ref": "#/$defs/TargetDocument"}]},
+        json_schema_extra=_kind_or_mapping,
     )
     group_by: list[Text] = Field(default_factory=list, description="Labels that tell incidents apart; only for target none.")
     when: Text | None = Field(None, description="CEL over alert, labels, params, target, facts, incident; true: this rule leads.")

@@ -244,10 +244,7 @@ class Api:
             return await self._delete(request, kind, found)
         body = await request.json()
         self._record(verb, kind, request, body)
-        if verb == "put" or verb == "update":
-            changed = body
-        else:
-            changed = self._patched(request.content_type, found, body)
+        changed = body if verb == "update" else self._patched(request.content_type, found, body)
         _preconditions(found, changed, body if isinstance(body, dict) else {})
         changed.setdefault("metadata", {})
         if request.query.get("dryRun") == "All":

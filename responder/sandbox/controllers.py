@@ -221,7 +221,7 @@ def _deployment_status(storage: Storage, item: Object, sets: list[Object], diges
     )
 
 
-def _condition(conditions: dict[str, Any], kind: str, holds: bool, reason: str, now: datetime, *, refresh: bool = False) -> None:  # noqa: FBT001
+def _condition(conditions: dict[str, Any], kind: str, holds: bool, reason: str, now: datetime, *, refresh: bool = False) -> None:
     status = "True" if holds else "False"
     before = conditions.get(kind)
     if before is None or before["status"] != status or before["reason"] != reason or refresh:

@@ -92,7 +92,7 @@ def _apply(document: Any, op: str, path: list[str], value: Any) -> Any:
             else:
                 at[key] = copy.deepcopy(value)
         case "replace":
-            at[key]  # noqa: B018 - it must exist
+            at[key]
             at[key] = copy.deepcopy(value)
         case "remove":
             del at[key]

@@ -5,24 +5,27 @@ Uses the very functions of the router; opens nothing, stores nothing, and reads 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 from responder.model.alert import Alert, SourceKind
+from responder.model.incident import Mode
 from responder.model.rule import Rule
 from responder.policy.grouping import key_of
-from responder.model.incident import Mode
-from responder.ports import Clock
+from responder.ports import Clock, Understands
 from responder.rules.index import why_not
 from responder.service.rulebook import Rulebook
 from responder.service.targeting import Targeting
-from responder.sources import SOURCES
 
 
 class Explainer:
     """Explains payloads."""
 
-    def __init__(self, *, rulebook: Rulebook, targeting: Targeting, clock: Clock) -> None:
+    def __init__(
+        self, *, sources: Mapping[SourceKind, Understands], rulebook: Rulebook, targeting: Targeting, clock: Clock
+    ) -> None:
+        self._sources = sources
         self._rulebook = rulebook
         self._targeting = targeting
         self._clock = clock
@@ -34,8 +37,8 @@ class Explainer:
             payload: Parsed JSON as its sender sends it.
             source: The format; None tries each and takes the first that understands it.
         """
-        kinds = [source] if source is not None else list(SOURCES)
-        tried = [(kind, SOURCES[kind](payload, source_name="explain", received_at=self._clock.now())) for kind in kinds]
+        kinds = [source] if source is not None else list(self._sources)
+        tried = [(kind, self._sources[kind](payload, source_name="explain", received_at=self._clock.now())) for kind in kinds]
         kind, normalised = next(((kind, one) for kind, one in tried if one.understood), tried[0])
         return {
             "source": str(kind),

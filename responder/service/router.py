@@ -24,11 +24,10 @@ from responder.model.storing import Delivery, DeliveryState, RoutedAlert
 from responder.model.target import TargetKind
 from responder.policy.grouping import key_of
 from responder.policy.signals import in_order
-from responder.ports import Clock, Store
+from responder.ports import Clock, Store, Understands
 from responder.service.names import incident_id
 from responder.service.rulebook import Rulebook
 from responder.service.targeting import Found, Targeting
-from responder.sources import SOURCES
 from responder.telemetry import Metrics, logger
 
 BATCH = 50
@@ -48,7 +47,17 @@ class Aim:
 class Router:
     """Routes deliveries."""
 
-    def __init__(self, *, store: Store, clock: Clock, rulebook: Rulebook, targeting: Targeting, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        sources: Mapping[SourceKind, Understands],
+        rulebook: Rulebook,
+        targeting: Targeting,
+        metrics: Metrics,
+    ) -> None:
+        self._sources = sources
         self._store = store
         self._clock = clock
         self._rulebook = rulebook
@@ -67,7 +76,7 @@ class Router:
 
     async def _delivery(self, delivery: Delivery) -> None:
         try:
-            normalised = SOURCES[SourceKind(delivery.source)](
+            normalised = self._sources[SourceKind(delivery.source)](
                 msgspec.json.decode(delivery.body), source_name=delivery.source_name, received_at=delivery.received_at
             )
             if not normalised.understood and not normalised.alerts:

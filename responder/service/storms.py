@@ -12,8 +12,8 @@ from responder.model.incident import Incident, Mode
 from responder.model.storing import RoutedAlert
 from responder.model.target import Target, TargetKind
 from responder.policy.decide import STORM
-from responder.policy.guards import Limits
 from responder.policy.grouping import key_of
+from responder.policy.guards import Limits
 from responder.service.names import incident_id
 
 

@@ -7,24 +7,14 @@ Monitor never repeats one), so everything that is JSON is kept, flagged and list
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any, Protocol
 
 from responder.model.alert import SourceKind
+from responder.ports import Understands
 from responder.sources import alertmanager, azure_monitor
-from responder.sources.normalised import Normalised
-
-
-class Understands(Protocol):
-    """One format."""
-
-    def __call__(self, body: Any, *, source_name: str, received_at: datetime) -> Normalised:
-        """Return the alerts of a parsed body; never raises for what a body holds."""
-
 
 SOURCES: Mapping[SourceKind, Understands] = {
     SourceKind.ALERTMANAGER: alertmanager.alerts_of,
     SourceKind.AZURE_MONITOR: azure_monitor.alerts_of,
 }
 
-__all__ = ["SOURCES", "Normalised", "Understands"]
+__all__ = ["SOURCES"]

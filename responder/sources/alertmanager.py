@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from responder.model.alert import Alert, AlertStatus, SourceKind, fingerprint, severity_of
-from responder.sources.normalised import Normalised, instant, labels_of, mapping, text, unknown
+from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind, fingerprint, severity_of
+from responder.sources.normalised import instant, labels_of, mapping, text, unknown
 
 
 def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalised:

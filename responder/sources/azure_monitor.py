@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from responder.model.alert import Alert, AlertStatus, SourceKind, fingerprint, severity_of
-from responder.sources.normalised import Normalised, instant, labels_of, lookup, mapping, number, sequence, text, unknown
+from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind, fingerprint, severity_of
+from responder.sources.normalised import instant, labels_of, lookup, mapping, number, sequence, text, unknown
 
 TEST_SUBSCRIPTIONS = ("11111111-1111-1111-1111-111111111111", "aaaa0a0a-bb1b-cc2c-dd3d-eeeeee4e4e4e")
 TEST_IDS = ("/12345678-1234-1234-1234-1234567890ab", "/test_alert")
@@ -115,14 +115,14 @@ def _common(data: Mapping[str, Any]) -> _Draft:
             for name, value in properties.items():
                 if text(value):
                     draft.labels.setdefault(str(name), text(value))
-    draft.identity = _identity(essentials, context, kind, draft)
+    draft.identity = _identity(essentials, context, kind)
     draft.test = _is_test(essentials, context)
     if not draft.name:
         draft.name = text(context.get("AlertCategory")) or text(mapping(context.get("AlertData")).get("BudgetName")) or service
     return draft
 
 
-def _identity(essentials: Mapping[str, Any], context: Mapping[str, Any], kind: str, draft: _Draft) -> str:
+def _identity(essentials: Mapping[str, Any], context: Mapping[str, Any], kind: str) -> str:
     """Return the lower-cased alertId; where that is a rule's or a constant, what makes the event one is added."""
     alert_id = text(essentials.get("alertId")).lower()
     rule_like = "/microsoft.alertsmanagement/alerts/" not in alert_id or alert_id.endswith(TEST_IDS)

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from responder.model.alert import Alert
+from responder.model.alert import Normalised
 
 LONGEST_VALUE = 4096
 MOST_LABELS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Normalised:
-    """The alerts of one body.
-
-    Attributes:
-        understood: False when the shape is not known; ``why`` then says what was looked for.
-        gaps: Sentences about what is missing or was cut, with the fix.
-        shape: Which known shape it is; ``unknown`` otherwise.
-    """
-
-    alerts: tuple[Alert, ...] = ()
-    understood: bool = True
-    gaps: tuple[str, ...] = ()
-    shape: str = "unknown"
-    why: str = ""
 
 
 def unknown(why: str) -> Normalised:

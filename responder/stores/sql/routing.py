@@ -57,9 +57,8 @@ def _one(db: Connection, now: int, routed: RoutedAlert) -> RoutedResult:
     told: list[str] = []
     if not fires(after, now=at):
         if after.status is AlertStatus.RESOLVED and (before is None or before.status is not AlertStatus.RESOLVED):
-            for held in (after.incident, after.shadow_incident):
-                if held and _say(db, now, held, SignalKind.RESOLVED, after, {}):
-                    told.append(held)
+            holders = [one for one in (after.incident, after.shadow_incident) if one]
+            told += [one for one in holders if _say(db, now, one, SignalKind.RESOLVED, after, {})]
         why = routed.why
     else:
         why = routed.why
