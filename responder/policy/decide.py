@@ -335,7 +335,7 @@ def _held_back(desk: Desk, health: CheckReading) -> tuple[Reason, str] | None:
         return Reason.STORM, f"its storm is {case.storm}"
     if incident.paused_by:
         return Reason.PAUSED, f"by {incident.paused_by}"
-    stop = disarmed(case)
+    stop = disarmed(case, incident.leader)
     if stop is not None:
         return stop
     if case.denied is not None:

@@ -172,7 +172,7 @@ class Desk:
 
     def decision(self, *, wake_at: datetime | None) -> Decision:
         """Hand the decision over."""
-        incident = replace(self.incident, effective=least_mode(self.case))
+        incident = replace(self.incident, effective=least_mode(self.case, self.incident.leader))
         return Decision(
             incident=incident,
             wake_at=wake_at,

@@ -17,13 +17,13 @@ from responder.policy.case import Case
 from responder.policy.guards import Limits, tighten
 
 
-def least_mode(case: Case) -> Mode:
+def least_mode(case: Case, leader: str) -> Mode:
     """Return the least of: as opened, what ``act:`` says of the leader now, the cluster's and the global switch."""
-    armed = Mode.ARMED if not case.incident.leader or case.incident.leader in case.armed else Mode.SHADOW
+    armed = Mode.ARMED if not leader or leader in case.armed else Mode.SHADOW
     return min((case.incident.mode, armed, case.switch), key=lambda mode: mode.rank)
 
 
-def disarmed(case: Case) -> tuple[Reason, str] | None:
+def disarmed(case: Case, leader: str) -> tuple[Reason, str] | None:
     """Return why an armed incident may not act any more, or None. Shadow incidents write nothing anyway."""
     if case.incident.mode is not Mode.ARMED:
         return None
@@ -31,8 +31,8 @@ def disarmed(case: Case) -> tuple[Reason, str] | None:
         return Reason.KILL_SWITCH, "global or cluster mode is off"
     if case.switch is not Mode.ARMED:
         return Reason.DISARMED, "global or cluster mode is shadow"
-    if case.incident.leader and case.incident.leader not in case.armed:
-        return Reason.DISARMED, f"act: does not arm {case.incident.leader} for this target any more"
+    if leader and leader not in case.armed:
+        return Reason.DISARMED, f"act: does not arm {leader} for this target"
     return None
 
 
