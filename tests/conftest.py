@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -10,6 +12,15 @@ from hypothesis import settings
 
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _outer_loop() -> Iterator[None]:
+    """Give pytest-asyncio a loop to put back after each test; the one it would make by itself on 3.11 is never closed."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    loop.close()
 
 
 @pytest.fixture(autouse=True)

@@ -83,29 +83,12 @@ def _family(value: Any) -> str:
     return "number" if isinstance(value, int | float) else "string"
 
 
-_CALL_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": {"type": "object"}},
-    ]
-}
 Calls = Annotated[list[dict[str, dict[str, Any]]], BeforeValidator(_calls)]
 Param = Annotated[
     Any,
     BeforeValidator(_param),
     WithJsonSchema({"type": ["string", "number", "boolean", "array"], "items": {"type": ["string", "number", "boolean"]}}),
 ]
-
-
-def _kind_or_mapping(made: dict[str, Any]) -> None:
-    """Say that a target is a kind's word or the mapping: the reference that stands there becomes one of two alternatives."""
-    reference = made.pop("$ref", None) or made.pop("allOf", None)
-    made["anyOf"] = [
-        {"enum": list(get_args(KindWord))},
-        {"$ref": reference} if isinstance(reference, str) else {"type": "object"},
-    ]
-
-
 Labels = Annotated[
     list[Text], Field(description='Matchers, all of which must hold: name="v", !=, =~, !~; a missing label is "".')
 ]
@@ -122,7 +105,6 @@ class MatchDocument(_Document):
     alert: Annotated[list[Text], BeforeValidator(_one_or_more), Field(min_length=1)] | None = Field(
         None,
         description="The alert's name is one of these. Default: any.",
-        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
     )
     labels: Labels = Field(default_factory=list)
     for_: Duration = Field(timedelta(0), alias="for", description="Firing at least this long by its start. Default 0s.")
@@ -156,7 +138,6 @@ class RungDocument(_Document):
     name: Text | None = Field(None, description="Default: the action's name. Required when an action occurs twice or for a list.")
     do: Calls = Field(
         description="An action or check, with arguments or without, or a list done in order.",
-        json_schema_extra={"anyOf": [*_CALL_SCHEMA["anyOf"], {"type": "array", "minItems": 1, "items": _CALL_SCHEMA}]},
     )
     when: Text | None = Field(None, description="CEL; false skips the rung, unknown stops the ladder.")
     approve: Annotated[int, Field(ge=0, le=5)] | None = Field(
@@ -189,14 +170,12 @@ class RuleDocument(_Document):
     )
     target: Annotated[TargetDocument, BeforeValidator(_kind_or_more)] = Field(
         description="What the incident is about.",
-        json_schema_extra=_kind_or_mapping,
     )
     group_by: list[Text] = Field(default_factory=list, description="Labels that tell incidents apart; only for target none.")
     when: Text | None = Field(None, description="CEL over alert, labels, params, target, facts, incident; true: this rule leads.")
     healthy: Calls | None = Field(
         None,
         description="Checks that prove recovery. Default by target kind.",
-        json_schema_extra={"type": "array", "minItems": 1, "items": _CALL_SCHEMA},
     )
     hold: Duration = Field(DEFAULT_HOLD, description="Healthy without a break for this long, at least three reads. Default 2m.")
     reopen_within: Duration = Field(

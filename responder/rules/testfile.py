@@ -1,21 +1,31 @@
 """Rule tests (``*.test.yaml``): what a rule's author expects, on virtual time. Source: RULES.md "A rule test", EXAMPLES.md.
 
 Never here: playing them (``policy.rehearse``).
+
+The decision a reader would question: what a test sets is checked against the closed lists of facts, although any word could be played. A
+test that sets ``facts.cuase`` leaves the target healthy and may pass for that very reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from responder.model.errors import RuleError
-from responder.rules.durations import parse_duration
+from responder.rules.durations import DURATION_PATTERN, is_duration, parse_duration
+from responder.rules.facts import FACTS, ValueType
 from responder.rules.parse import Parsed, parse
+from responder.rules.schema import empty_values, located, shown
+
+MISSING_WORD = "missing"
+"""Set to this, a fact could not be read."""
+HEALTH_WORDS = ("healthy", "unhealthy", "unknown")
 
 
 def _duration(value: Any) -> Any:
@@ -27,7 +37,11 @@ def _duration(value: Any) -> Any:
     return parse_duration(value)
 
 
-Time = Annotated[timedelta, BeforeValidator(_duration)]
+Time = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": 0}], "examples": ["0m", "30s", "4m"]}),
+]
 
 
 class _Document(BaseModel):
@@ -102,7 +116,10 @@ class Test(_Document):
     expect: tuple[Expected, ...] = Field(min_length=1)
 
 
-class _File(_Document):
+class TestFile(_Document):
+    """A whole file."""
+
+    __test__ = False
     tests: tuple[Test, ...] = Field(min_length=1)
 
 
@@ -129,10 +146,15 @@ def load_tests(path: Path) -> tuple[RuleTest, ...]:
         raise ExceptionGroup(str(path), [error]) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ExceptionGroup(str(path), [RuleError(f"cannot be read: {error}", file=str(path))]) from error
+    errors = [parsed.error("is empty; write a value or leave the key out", *where) for where in empty_values(parsed.data)]
+    errors += _unknown_settings(parsed)
+    document = None
     try:
-        document = _File.model_validate(parsed.data)
+        document = TestFile.model_validate(parsed.data)
     except ValidationError as error:
-        raise ExceptionGroup(str(path), [_located(parsed, one) for one in error.errors()]) from error
+        errors += located(error, parsed, TestFile).values()
+    if document is None or errors:
+        raise ExceptionGroup(str(path), sorted(errors, key=lambda error: (error.line, error.column)))
     return tuple(
         RuleTest(
             file=str(path),
@@ -144,5 +166,32 @@ def load_tests(path: Path) -> tuple[RuleTest, ...]:
     )
 
 
-def _located(parsed: Parsed, one: Any) -> RuleError:
-    return parsed.error(str(one["msg"]).removeprefix("Value error, "), *one["loc"])
+def _unknown_settings(parsed: Parsed) -> Iterator[RuleError]:
+    """Yield an error for every ``set`` of a fact that does not exist, or of a value that it never has."""
+    for path in parsed.values:
+        if len(path) == 6 and (path[0], path[2], path[4]) == ("tests", "world", "set") and isinstance(path[5], str):
+            value = parsed.data["tests"][path[1]]["world"][path[3]]["set"][path[5]]
+            problem = _setting_problem(path[5], value)
+            if problem is not None:
+                yield parsed.error(problem, *path)
+
+
+def _setting_problem(name: str, value: Any) -> str | None:
+    root, _, fact_name = name.partition(".")
+    if root != "facts":
+        return None if value in HEALTH_WORDS else f"{shown(value)} is no answer of a check; expected {', '.join(HEALTH_WORDS)}"
+    fact = FACTS.get(fact_name)
+    if fact is None:
+        close = get_close_matches(fact_name, FACTS, n=1)
+        return f"unknown fact; did you mean facts.{close[0]}?" if close else f"unknown fact; known are {', '.join(sorted(FACTS))}"
+    if value == MISSING_WORD:
+        return None
+    if fact.words and value not in fact.words:
+        return (
+            f"facts.{fact_name} is never {shown(value)}; expected {', '.join(word or repr('') for word in fact.words)} or missing"
+        )
+    if fact.type is ValueType.DURATION:
+        return None if is_duration(value) else f"{shown(value)} is not a duration; expected for example 20m"
+    if fact.type is not ValueType.TIMESTAMP and not fact.holds(value):
+        return f"{shown(value)} is not a {fact.type}"
+    return None

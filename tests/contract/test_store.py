@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import textwrap
@@ -537,8 +538,6 @@ async def test_a_broken_operation_fails_alone_in_its_batch(tmp_path: Path) -> No
     def breaks(_connection: object) -> None:
         raise ValueError("guilty")
 
-    import asyncio  # noqa: PLC0415
-
     results = await asyncio.gather(
         store.accept([delivery("a")]), store.runner.run(breaks), store.accept([delivery("b")]), return_exceptions=True
     )
@@ -567,7 +566,7 @@ async def test_two_responders_cannot_share_a_database(tmp_path: Path) -> None:
     await first.close()
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     """A process that accepts deliveries and reports each is killed; all reported ones are there afterwards."""
     script = textwrap.dedent(
         """
@@ -601,13 +600,8 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
     process.wait()
     acknowledged = max([last, *(int(one) for one in rest if one.isdigit())])
 
-    import asyncio  # noqa: PLC0415
+    store = open_sqlite(path, FakeClock())
+    stored = await store.backlog()
+    await store.close()
 
-    async def count() -> int:
-        store = open_sqlite(path, FakeClock())
-        try:
-            return await store.backlog()
-        finally:
-            await store.close()
-
-    assert asyncio.run(count()) >= acknowledged + 1 > 60
+    assert stored >= acknowledged + 1 > 60
