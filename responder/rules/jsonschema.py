@@ -44,7 +44,8 @@ _FACTS: Mapping[ValueType, dict[str, Any]] = {
 def rule_schema(catalogue: Catalogue) -> dict[str, Any]:
     """Return the schema of a rule file, with the actions and checks of a catalogue and their arguments."""
     made = _for_editors(RuleDocument.model_json_schema(by_alias=True))
-    checks, everything = [*catalogue.checks.values()], [*catalogue.checks.values(), *catalogue.actions.values()]
+    checks = tuple(catalogue.checks.values())
+    everything: tuple[ActionSpec | CheckSpec, ...] = (*checks, *catalogue.actions.values())
     made["$defs"]["Check"] = _call(checks, "A check: it answers healthy, unhealthy or unknown.")
     made["$defs"]["Step"] = _call(everything, "An action, or a check that is waited for.")
     rung, rule = made["$defs"]["RungDocument"]["properties"], made["properties"]
