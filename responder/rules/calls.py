@@ -18,8 +18,8 @@ from responder.model.target import TargetKind
 from responder.rules.catalogue import ActionSpec, ArgumentSpec, ArgumentType, Catalogue, CheckSpec
 from responder.rules.durations import is_duration, is_share
 from responder.rules.facts import ALERT, FACTS, INCIDENT, TARGET, Name, ValueType
-from responder.rules.schema import shown
 from responder.rules.substitute import MISSING, Reference, malformed, references, substitute, whole
+from responder.rules.wording import shown, with_article
 
 Path = tuple[str | int, ...]
 Blame = Callable[[str, Path], None]
@@ -71,7 +71,7 @@ def compile_call(name: str, arguments: Mapping[str, Any], setting: Setting, blam
             blame(_unknown_argument(name, key, known), (key,))
         elif (problem := _wrong(known[key], value, setting)) is not None:
             blame(problem, (key,))
-    for problem in _absent(spec, put):
+    for problem in _absent(spec, arguments):
         blame(problem, ())
     return Call(name=name, arguments=put)
 
@@ -176,7 +176,7 @@ def _wrong(spec: ArgumentSpec, value: Any, setting: Setting) -> str | None:
         return None
     words = f" or {', '.join(spec.words)}" if spec.words else ""
     if not _fits(spec.type, value):
-        return f"{shown(value)} is not a {spec.type}; expected a {spec.type}{words}"
+        return f"{shown(value)} is not {with_article(spec.type)}{words}"
     if spec.at_least is not None and isinstance(value, int | float) and value < spec.at_least:
         return f"{value} is too small; expected at least {spec.at_least:g}{words}"
     return None
@@ -187,11 +187,11 @@ def _wrong_reference(spec: ArgumentSpec, text: str, setting: Setting) -> str | N
     if single is None or single.root == "labels":
         if spec.type is ArgumentType.STRING:
             return None
-        return f"{shown(text)} is text at run time; expected a {spec.type}"
+        return f"{shown(text)} is text at run time; expected {with_article(spec.type)}"
     found = _KNOWN.get(single.root, {}).get(single.name)
     if found is None or not found.belongs_to(setting.target) or found.type in _OF.get(spec.type, frozenset()):
         return None
-    return f"{shown(text)} is a {found.type}; expected a {spec.type}"
+    return f"{shown(text)} is {with_article(found.type)}; expected {with_article(spec.type)}"
 
 
 def _fits(kind: ArgumentType, value: Any) -> bool:

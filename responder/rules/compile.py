@@ -27,8 +27,9 @@ from responder.rules.durations import format_duration
 from responder.rules.expressions import CompiledExpression, compile_expression
 from responder.rules.matchers import LabelMatchers, Matcher, parse_matcher
 from responder.rules.parse import Parsed, Path
-from responder.rules.schema import RuleDocument, RungDocument, empty_values, located, shown
+from responder.rules.schema import RuleDocument, RungDocument, empty_values, located
 from responder.rules.substitute import malformed, references, substitute
+from responder.rules.wording import shown
 
 DEFAULT_HEALTHY: Mapping[TargetKind, tuple[str, ...]] = {
     TargetKind.POD: ("workload.available",),

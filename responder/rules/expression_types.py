@@ -30,6 +30,7 @@ from responder.rules.expression_syntax import (
     Unary,
 )
 from responder.rules.facts import ALERT, FACTS, INCIDENT, TARGET, Name, ValueType
+from responder.rules.wording import with_article
 
 ROOTS = ("alert", "labels", "params", "target", "facts", "incident")
 _CLOSED: Mapping[str, Mapping[str, Name]] = {"alert": ALERT, "target": TARGET, "incident": INCIDENT, "facts": FACTS}
@@ -100,7 +101,7 @@ def check_types(
     checker = _Checker(target, params)
     kind = checker.of(node)
     if kind is not None and kind.name != "bool":
-        checker.blame(_start(node), f"the whole is a {kind}; expected true or false")
+        checker.blame(_start(node), f"the whole is {with_article(kind)}; expected true or false")
     if checker.problems:
         return None, tuple(sorted(checker.problems, key=lambda problem: problem.offset))
     return Checked(facts=frozenset(checker.facts), labels=frozenset(checker.labels), edits=tuple(sorted(checker.edits))), ()
@@ -159,7 +160,7 @@ class _Checker:
         if not isinstance(node.operand, Ident) or node.operand.name not in ROOTS or node.operand.name in self.scope:
             kind = self.of(node.operand)
             if kind is not None:
-                self.blame(node.at, f"a {kind} has no values of its own")
+                self.blame(node.at, f"{with_article(kind)} has no values of its own")
             return None
         root = node.operand.name
         if root == "labels":
@@ -208,7 +209,9 @@ class _Checker:
             return _STRING
         if kind.name == "list" and index.name == "int":
             return kind.item
-        self.blame(node.at, f"a {kind} cannot be asked for a {index}; expected labels[string] or list[int]")
+        self.blame(
+            node.at, f"{with_article(kind)} cannot be asked for {with_article(index)}; expected labels[string] or list[int]"
+        )
         return None
 
     def list(self, node: ListNode) -> Type | None:
@@ -220,7 +223,7 @@ class _Checker:
             assert kind is not None
             assert first is not None
             if kind.name != first.name:
-                self.blame(_start(item), f"a {kind} in a list of {first}s; expected one type")
+                self.blame(_start(item), f"{with_article(kind)} in a list of {first}s; expected one type")
                 return None
         return Type(name="list", item=Type(name=first.name) if first else None)
 
@@ -230,7 +233,7 @@ class _Checker:
             return None
         wanted = {"bool"} if node.operator == "!" else _NUMBERS
         if kind.name not in wanted:
-            self.blame(node.at, f"{node.operator} before a {_named(kind)}; expected a {' or '.join(sorted(wanted))}")
+            self.blame(node.at, f"{node.operator} before {with_article(_named(kind))}; expected {' or '.join(sorted(wanted))}")
             return None
         return kind
 
@@ -249,13 +252,16 @@ class _Checker:
     def logic(self, node: Binary, left: Type, right: Type) -> Type:
         for side, kind in ((node.left, left), (node.right, right)):
             if kind.name != "bool":
-                self.blame(_start(side), f"a {_named(kind)} beside {node.operator}; expected true or false")
+                self.blame(_start(side), f"{with_article(_named(kind))} beside {node.operator}; expected true or false")
         return _BOOL
 
     def relation(self, node: Binary, left: Type, right: Type) -> Type:
         same = left.name == right.name or {left.name, right.name} <= _NUMBERS
         if not same:
-            self.blame(node.at, f"{node.operator} between a {_named(left)} and a {_named(right)}; they can never be compared")
+            self.blame(
+                node.at,
+                f"{node.operator} between {with_article(_named(left))} and {with_article(_named(right))}; they can never be compared",
+            )
         elif node.operator not in {"==", "!="} and left.name not in _ORDERED:
             self.blame(node.at, f"{node.operator} between two {left.name}s; they have no order")
         else:
@@ -269,9 +275,9 @@ class _Checker:
                 self.labels.add(str(node.left.value))
             return _BOOL
         if right.name != "list":
-            self.blame(node.at, f'in a {_named(right)}; expected a list, such as ["a", "b"]')
+            self.blame(node.at, f'in {with_article(_named(right))}; expected a list, such as ["a", "b"]')
         elif right.item is not None and right.item.name != left.name and not {left.name, right.item.name} <= _NUMBERS:
-            self.blame(node.at, f"a {_named(left)} in a {right}; they can never be equal")
+            self.blame(node.at, f"{with_article(_named(left))} in {with_article(right)}; they can never be equal")
         elif isinstance(node.right, ListNode):
             for item in node.right.items:
                 self.word(left, item)
@@ -302,17 +308,19 @@ class _Checker:
         if sides in known:
             return known[sides]
         hint = "; write double(...) round the int" if {left.name, right.name} == _NUMBERS else ""
-        self.blame(node.at, f"{node.operator} between a {_named(left)} and a {_named(right)} means nothing{hint}")
+        self.blame(
+            node.at, f"{node.operator} between {with_article(_named(left))} and {with_article(_named(right))} means nothing{hint}"
+        )
         return None
 
     def ternary(self, node: Ternary) -> Type | None:
         condition, then, otherwise = self.of(node.condition), self.of(node.then), self.of(node.otherwise)
         if condition is not None and condition.name != "bool":
-            self.blame(_start(node.condition), f"a {_named(condition)} before ?; expected true or false")
+            self.blame(_start(node.condition), f"{with_article(_named(condition))} before ?; expected true or false")
         if then is None or otherwise is None:
             return None
         if then.name != otherwise.name:
-            self.blame(node.at, f"a {then} or else a {otherwise}; expected one type")
+            self.blame(node.at, f"{with_article(then)} or else {with_article(otherwise)}; expected one type")
             return None
         return then
 
@@ -352,7 +360,7 @@ class _Checker:
         if kind is None:
             return _BOOL
         if kind.name != "list" or kind.item is None:
-            self.blame(node.at, f"{node.name} of a {_named(kind)}; expected a list")
+            self.blame(node.at, f"{node.name} of {with_article(_named(kind))}; expected a list")
             return _BOOL
         if variable in ROOTS or variable in self.scope:
             self.blame(node.arguments[0].at, f"{variable} already means something; take another name")
@@ -361,7 +369,9 @@ class _Checker:
         condition = self.of(node.arguments[1])
         del self.scope[variable]
         if condition is not None and condition.name != "bool":
-            self.blame(_start(node.arguments[1]), f"a {condition} as the condition of {node.name}; expected true or false")
+            self.blame(
+                _start(node.arguments[1]), f"{with_article(condition)} as the condition of {node.name}; expected true or false"
+            )
         return _BOOL
 
     def has(self, node: CallNode) -> Type:

@@ -14,7 +14,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from responder.rules.durations import is_duration, is_share
-from responder.rules.schema import PageWord, Param, SeverityWord, Text, checked_runbook, shown
+from responder.rules.schema import PageWord, Param, SeverityWord, Text, checked_runbook
+from responder.rules.wording import shown
 
 
 class RuleOverride(BaseModel):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from responder.model.errors import RuleError
 from responder.rules.durations import Duration, RateText, Share
 from responder.rules.parse import Parsed, Path
+from responder.rules.wording import shown
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DEFAULT_HOLD = timedelta(minutes=2)
@@ -184,12 +185,6 @@ class RuleDocument(_Document):
     )
     guards: GuardsDocument | None = Field(None, description="Limits stricter than responder.yaml's.")
     ladder: list[RungDocument] = Field(default_factory=list, description="Rungs, mildest first. None: evidence and a page.")
-
-
-def shown(value: Any) -> str:
-    """Return a value as it is put into a message: short, on one line."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def empty_values(data: Any, path: Path = ()) -> Iterator[Path]:

@@ -21,7 +21,8 @@ from responder.model.errors import RuleError
 from responder.rules.durations import DURATION_PATTERN, is_duration, parse_duration
 from responder.rules.facts import FACTS, ValueType
 from responder.rules.parse import Parsed, parse
-from responder.rules.schema import empty_values, located, shown
+from responder.rules.schema import empty_values, located
+from responder.rules.wording import shown, with_article
 
 MISSING_WORD = "missing"
 """Set to this, a fact could not be read."""
@@ -193,5 +194,5 @@ def _setting_problem(name: str, value: Any) -> str | None:
     if fact.type is ValueType.DURATION:
         return None if is_duration(value) else f"{shown(value)} is not a duration; expected for example 20m"
     if fact.type is not ValueType.TIMESTAMP and not fact.holds(value):
-        return f"{shown(value)} is not a {fact.type}"
+        return f"{shown(value)} is not {with_article(fact.type)}"
     return None

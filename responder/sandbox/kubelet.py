@@ -140,11 +140,12 @@ class Kubelet:
         }
         backoff = min(LAST_BACKOFF, FIRST_BACKOFF * 2 ** min(life.restarts, 6))
         life.restarts += 1
-        life.previous, life.log = life.log, b""
+        said = behaviour.log.encode()
+        life.previous, life.log = (life.log if said in life.log else life.log + said), b""
         life.started_at, life.retry_at = None, now + backoff
         where = f"{pod['metadata']['name']}_{pod['metadata']['namespace']}({pod['metadata']['uid']})"
-        said = f"back-off {int(backoff.total_seconds())}s restarting failed container={container['name']} pod={where}"
-        life.waiting = ("CrashLoopBackOff", said)
+        why = f"back-off {int(backoff.total_seconds())}s restarting failed container={container['name']} pod={where}"
+        life.waiting = ("CrashLoopBackOff", why)
         self.storage.event(
             pod, "BackOff", f"Back-off restarting failed container {container['name']} in pod {where}", kind="Warning"
         )

@@ -128,7 +128,7 @@ def test_arithmetic_that_has_no_answer_is_unknown(text: str) -> None:
         ('[1, "a"] == [1]', 4, "expected one type"),
         ("facts.failing", 0, "expected true or false"),
         ("facts.failing && facts.hpa", 0, "expected true or false"),
-        ("!facts.failing", 0, "expected a bool"),
+        ("!facts.failing", 0, "expected bool"),
         ("facts.failing + 0.5 > 1.0", 14, "double(...)"),
         ('facts.cause.matches("a.*")', 12, "no regular expressions"),
         ("facts", 0, "stands alone"),
