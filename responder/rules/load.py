@@ -125,6 +125,9 @@ def test_files(path: Path) -> tuple[Path, ...]:
     return tuple(file for file in _yaml_files(path) if file.name.endswith(TEST_SUFFIXES))
 
 
+test_files.__test__ = False  # type: ignore[attr-defined] # pytest must not take it for a test
+
+
 def _yaml_files(path: Path) -> Iterable[Path]:
     if path.is_file():
         return (path,)

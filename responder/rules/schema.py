@@ -204,6 +204,8 @@ def located(error: ValidationError, parsed: Parsed, model: type[BaseModel]) -> d
     told: dict[Path, RuleError] = {}
     for item in error.errors(include_url=False, include_context=True):
         path = _document_path(item["loc"], parsed.data)
+        if item["type"] == "too_short" and item["input"]:
+            continue  # pydantic counts only the good items; the bad ones are told themselves
         at_key = item["type"] == "extra_forbidden"
         problem = _problem(item, _known_keys(model, item["loc"][:-1]))
         told.setdefault(path, parsed.error(problem, *path, at_key=at_key))

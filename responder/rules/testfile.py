@@ -174,7 +174,7 @@ def _unknown_settings(parsed: Parsed) -> Iterator[RuleError]:
             value = parsed.data["tests"][path[1]]["world"][path[3]]["set"][path[5]]
             problem = _setting_problem(path[5], value)
             if problem is not None:
-                yield parsed.error(problem, *path)
+                yield parsed.error(problem, *path, at_key=problem.startswith("unknown"))
 
 
 def _setting_problem(name: str, value: Any) -> str | None:
