@@ -275,14 +275,7 @@ class _Compiler:
 
     def guards(self) -> dict[str, Any]:
         wanted = self.document.guards
-        if wanted is None:
-            return {}
-        for place, text in enumerate(wanted.scope or ()):
-            try:
-                parse_matcher(text)
-            except ValueError as error:
-                self.blame(str(error), "guards", "scope", place)
-        return wanted.model_dump(mode="json", exclude_none=True)
+        return {} if wanted is None else wanted.model_dump(mode="json", exclude_none=True)
 
     def expanded(
         self, *, match: Sequence[Match], healthy: Sequence[Call], ladder: Sequence[Rung], guards: Mapping[str, Any]

@@ -121,11 +121,6 @@ def _duration(value: Any) -> timedelta:
     return value if isinstance(value, timedelta) else parse_duration(_a_string(value, "5m"))
 
 
-def _share(value: Any) -> str:
-    parse_share(_a_string(value, "30%"))
-    return str(value)
-
-
 def _rate(value: Any) -> str:
     parse_rate(_a_string(value, "3/1h"))
     return str(value)
@@ -140,9 +135,6 @@ Duration = Annotated[
     ),
 ]
 """A duration in a pydantic model: ``timedelta`` inside, ``1h30m`` outside."""
-
-Share = Annotated[str, BeforeValidator(_share), WithJsonSchema({"type": "string", "pattern": SHARE_PATTERN, "examples": ["30%"]})]
-"""A checked share, kept as written."""
 
 RateText = Annotated[
     str, BeforeValidator(_rate), WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "examples": ["3/1h"]})

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
 from responder.model.errors import RuleError
-from responder.rules.durations import Duration, RateText, Share
+from responder.rules.durations import Duration, RateText
 from responder.rules.parse import Parsed, Path
 from responder.rules.wording import shown
 
@@ -121,16 +121,13 @@ class TargetDocument(_Document):
 
 
 class GuardsDocument(_Document):
-    """Limits stricter than responder.yaml's; never looser."""
+    """Limits stricter than responder.yaml's; a looser one has no effect. Only limits that are enforced per rule stand here."""
 
     group_wait: Duration | None = Field(None, description="No disruptive rung before the incident is this old.")
     max_actions: RateText | None = Field(None, description="Disruptive rungs of this rule per cluster in a time: 3/1h.")
     in_flight: Annotated[int, Field(ge=1)] | None = Field(None, description="Disruptive rungs at once in one scope.")
-    unhealthy_nodes: Share | None = Field(None, description="More unhealthy nodes than this share is a storm.")
     same_symptom: RateText | None = Field(None, description="More targets than this with one symptom have a common cause: 5/5m.")
     keep_ready: Annotated[int, Field(ge=0)] | None = Field(None, description="Ready replicas that must be left.")
-    gitops: list[Text] | None = Field(None, description="Owners that would revert a change of the spec.")
-    scope: list[Text] | None = Field(None, description="Matchers over kind, cluster, namespace, name: only these may be touched.")
 
 
 class RungDocument(_Document):

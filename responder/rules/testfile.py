@@ -8,7 +8,7 @@ test that sets ``facts.cuase`` leaves the target healthy and may pass for that v
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
@@ -135,8 +135,12 @@ class RuleTest:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def load_tests(path: Path) -> tuple[RuleTest, ...]:
+def load_tests(path: Path, *, checks: Collection[str] | None = None) -> tuple[RuleTest, ...]:
     """Read a test file.
+
+    Args:
+        path: Of the file.
+        checks: Names of the checks that exist, for what a test sets; None accepts any name.
 
     Raises:
         ExceptionGroup: Of ``RuleError``, every problem with its place.
@@ -148,7 +152,7 @@ def load_tests(path: Path) -> tuple[RuleTest, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ExceptionGroup(str(path), [RuleError(f"cannot be read: {error}", file=str(path))]) from error
     errors = [parsed.error("is empty; write a value or leave the key out", *where) for where in empty_values(parsed.data)]
-    errors += _unknown_settings(parsed)
+    errors += _unknown_settings(parsed, checks)
     document = None
     try:
         document = TestFile.model_validate(parsed.data)
@@ -167,19 +171,21 @@ def load_tests(path: Path) -> tuple[RuleTest, ...]:
     )
 
 
-def _unknown_settings(parsed: Parsed) -> Iterator[RuleError]:
+def _unknown_settings(parsed: Parsed, checks: Collection[str] | None) -> Iterator[RuleError]:
     """Yield an error for every ``set`` of a fact that does not exist, or of a value that it never has."""
     for path in parsed.values:
         if len(path) == 6 and (path[0], path[2], path[4]) == ("tests", "world", "set") and isinstance(path[5], str):
             value = parsed.data["tests"][path[1]]["world"][path[3]]["set"][path[5]]
-            problem = _setting_problem(path[5], value)
+            problem = _setting_problem(path[5], value, checks)
             if problem is not None:
                 yield parsed.error(problem, *path, at_key=problem.startswith("unknown"))
 
 
-def _setting_problem(name: str, value: Any) -> str | None:
+def _setting_problem(name: str, value: Any, checks: Collection[str] | None) -> str | None:
     root, _, fact_name = name.partition(".")
     if root != "facts":
+        if checks is not None and name not in checks:
+            return f"unknown check; known are {', '.join(sorted(checks))}, and facts.*"
         return None if value in HEALTH_WORDS else f"{shown(value)} is no answer of a check; expected {', '.join(HEALTH_WORDS)}"
     fact = FACTS.get(fact_name)
     if fact is None:

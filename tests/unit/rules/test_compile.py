@@ -47,7 +47,7 @@ when: 'facts.rollout_age < duration(params.recent)'
 healthy: [workload.available, alert.resolved]
 hold: 5m
 reopen_within: 1d
-guards: {keep_ready: 2, max_actions: 1/1h, group_wait: 1m30s, scope: ['namespace="shop"']}
+guards: {keep_ready: 2, max_actions: 1/1h, group_wait: 1m30s}
 ladder:
   - do: [pod.delete, {workload.scale: {by: 1}}]
     name: both
@@ -65,7 +65,7 @@ ladder:
     assert rule.match[0].labels.matches({"namespace": "shop-eu"})
     assert (rule.target.namespace, rule.target.name, rule.target.cluster) == ("${labels.ns}", "${labels.app}", "prod")
     assert [call.name for call in rule.healthy] == ["workload.available", "alert.resolved"]
-    assert rule.guards == {"keep_ready": 2, "max_actions": "1/1h", "group_wait": "1m30s", "scope": ['namespace="shop"']}
+    assert rule.guards == {"keep_ready": 2, "max_actions": "1/1h", "group_wait": "1m30s"}
     rung = rule.ladder[0]
     assert (rung.index, rung.name, rung.approve, rung.within, rung.grade) == (0, "both", 1, timedelta(minutes=6), 2)
     assert rung.do == (Call(name="pod.delete"), Call(name="workload.scale", arguments={"by": 1}))
@@ -152,7 +152,7 @@ def test_a_rule_may_raise_approval_and_never_lower_it() -> None:
         (BODY + 'params: {x: "${labels.a}"}\n', "params.x", "no ${...}"),
         (BODY + "guards: {keep_redy: 2}\n", "guards.keep_redy", "did you mean keep_ready"),
         (BODY + "guards: {max_actions: 3}\n", "guards.max_actions", "unit"),
-        (BODY + "guards: {scope: [shop]}\n", "guards.scope.0", "not a matcher"),
+        (BODY + "guards: {scope: [shop]}\n", "guards.scope", "known are group_wait"),
         (BODY + "when: facts.nope\n", "when", "unknown name"),
         (BODY + "healthy: []\n", "healthy", "at least one"),
         (BODY + "healthy: [workload.restart]\n", "healthy.0", "is an action; expected a check"),
@@ -307,7 +307,7 @@ documents = st.fixed_dictionaries(
         "priority": st.integers(-100, 100),
         "when": st.just('facts.cause in ["crash"]'),
         "hold": st.just("90s"),
-        "guards": st.just({"keep_ready": 2, "same_symptom": "5/300s", "unhealthy_nodes": "20%"}),
+        "guards": st.just({"keep_ready": 2, "same_symptom": "5/300s", "in_flight": 1}),
         "healthy": st.just(["workload.available", "alert.resolved"]),
     },
 )

@@ -47,7 +47,7 @@ def test_the_shipped_rules_load_without_a_warning() -> None:
 def test_every_shipped_rule_has_its_tests() -> None:
     """At least three each, beside the rule."""
     for file in rule_files(RULES):
-        assert len(load_tests(file.with_suffix(".test.yaml"))) >= 3, file.name
+        assert len(load_tests(file.with_suffix(".test.yaml"), checks=CATALOGUE.checks)) >= 3, file.name
 
 
 def test_the_backstop_matches_everything_last_and_does_nothing() -> None:
@@ -137,6 +137,7 @@ def test_a_test_file_is_read_with_the_line_of_every_expectation(tmp_path: Path) 
         ("facts.failing: 1", "facts.failing: one", "'one' is not an int"),
         ("facts.rollout_age: 20m", "facts.rollout_age: 20", "20 is not a duration"),
         ("workload.available: unhealthy", "workload.available: sick", "'sick' is no answer of a check"),
+        ("workload.available: unhealthy", "workload.availabel: unhealthy", "unknown check; known are alert.resolved"),
         ("{at: 0m, labels", "{at: soon, labels", "8:14: tests.0.alerts.0.at: 'soon' is not a duration"),
         ("at: 4m, state", "at: 4m, stat", "11:18: tests.0.expect.1.stat: unknown key; did you mean state?"),
         ("by: 30s, did", "by: 30s, at: 30s, did", "exactly one of by and at"),
@@ -152,7 +153,7 @@ def test_a_mistake_in_a_test_is_told_with_its_place(tmp_path: Path, old: str, ne
     file.write_text(TEST.replace(old, new))
 
     with pytest.raises(ExceptionGroup) as caught:
-        load_tests(file)
+        load_tests(file, checks=CATALOGUE.checks)
 
     assert all(isinstance(error, RuleError) for error in caught.value.exceptions)
     assert any(said in str(error) for error in caught.value.exceptions), [str(error) for error in caught.value.exceptions]
