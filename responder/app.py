@@ -200,7 +200,7 @@ def _assemble(
         ApiParts(
             store=store,
             clock=clock,
-            intake=Intake(store=store, clock=clock, largest=settings.http.largest_body),
+            intake=Intake(store=store, clock=clock, largest=settings.http.largest_body, absorb=settings.http.absorb),
             rulebook=rulebook,
             explainer=explainer,
             reporter=reporter,

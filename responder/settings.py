@@ -109,6 +109,7 @@ class HttpSettings(_Model):
         public_url: How people reach it; pages link there. Empty leaves links out.
         authentication: False lets everybody do everything; only for a loopback demonstration.
         largest_body: Bytes; Azure Monitor sends 256 KB at most, Alertmanager more in a storm.
+        absorb: A sender's retry of its newest body within the same span of this length is taken as a retry and not as a repeat.
         drain: What is in flight at shutdown gets this long.
     """
 
@@ -117,6 +118,7 @@ class HttpSettings(_Model):
     authentication: bool = True
     tokens: tuple[TokenSettings, ...] = ()
     largest_body: int = Field(default=1 << 20, ge=1024, le=64 << 20)
+    absorb: Duration = timedelta(minutes=10)
     drain: Duration = timedelta(seconds=20)
 
     @property

@@ -160,7 +160,7 @@ def test_command(
         try:
             loaded = load_rules([path if path.is_dir() else path.parent], catalogue=known.names)
             for file in test_files(path):
-                played += [rehearse(one, loaded.rules, known) for one in load_tests(file)]
+                played += [rehearse(one, loaded.rules, known) for one in load_tests(file, checks=known.names.checks)]
         except ExceptionGroup as group:
             problems += [str(one) for one in group.exceptions]
     failed = [one for one in played if one.problems]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import timedelta
 
 import msgspec
 
@@ -16,8 +17,8 @@ from responder.model.errors import IntakeFullError, MalformedError, OversizeErro
 from responder.model.storing import NewDelivery
 from responder.ports import Clock, Store
 
-BUCKET_SECONDS = 600
-"""A repeat within the same ten minutes is absorbed; a later one is a delivery of its own. Source: ARCHITECTURE.md, ``deliveries``."""
+ABSORB = timedelta(minutes=10)
+"""A retry within the same ten minutes is absorbed; a later repeat is a delivery of its own. Source: ARCHITECTURE.md, ``deliveries``."""
 
 
 class Intake:
@@ -28,7 +29,10 @@ class Intake:
         most_waiting: Deliveries being stored at once before senders are told to come back.
     """
 
-    def __init__(self, *, store: Store, clock: Clock, largest: int = 1 << 20, most_waiting: int = 500) -> None:
+    def __init__(
+        self, *, store: Store, clock: Clock, largest: int = 1 << 20, most_waiting: int = 500, absorb: timedelta = ABSORB
+    ) -> None:
+        self._bucket_seconds = max(1, int(absorb.total_seconds()))
         self._store = store
         self._clock = clock
         self.largest = largest
@@ -78,6 +82,6 @@ class Intake:
 
     def _retry_key(self, source: str, source_name: str, body: bytes, headers: Mapping[str, str]) -> str:
         message = headers.get("x-responder-message-id", "")
-        bucket = int(self._clock.now().timestamp()) // BUCKET_SECONDS
+        bucket = int(self._clock.now().timestamp()) // self._bucket_seconds
         digest = hashlib.blake2b(message.encode() or body, digest_size=16).hexdigest()
         return f"{source}/{source_name}/{bucket}/{digest}"

@@ -47,6 +47,15 @@ def require(name: str, *, env: str = "", within_assets: str = "") -> str:
     pytest.skip(reason)
 
 
+def require_file(path: Path, why: str) -> None:
+    """Skip with the reason, or fail in CI, when a file is missing."""
+    if path.exists():
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{path} is missing: {why}")
+    pytest.skip(f"{path} is missing: {why}")
+
+
 def free_port() -> int:
     """Return a port that is free now."""
     with socket.socket() as one:

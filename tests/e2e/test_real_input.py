@@ -14,7 +14,7 @@ from responder.app import assembled, serve
 from responder.model.incident import EntryKind, Phase
 from responder.sandbox import Behaviour, SandboxCluster, Timings
 from responder.settings import load_settings
-from tests.e2e.conftest import free_port, reachable, require, running, until
+from tests.e2e.conftest import free_port, reachable, require, require_file, running, until
 
 RULES: dict[str, Any] = {
     "groups": [
@@ -39,6 +39,10 @@ async def test_a_prometheus_alert_becomes_a_proven_recovery(tmp_path: Path, monk
     """Prometheus scrapes, Alertmanager groups and posts; one restart; recovered; its own repeat and resolve are in the incident."""
     prometheus = require("prometheus", env="RESPONDER_E2E_PROMETHEUS")
     alertmanager = require("prometheus-alertmanager", env="RESPONDER_E2E_ALERTMANAGER")
+    require_file(
+        Path("/usr/share/prometheus/alertmanager/default.tmpl"),
+        "Debian's Alertmanager opens its templates by an absolute path: copy them there",
+    )
     monkeypatch.setenv("SENDER", "the-senders-token")
     prometheus_port, alertmanager_port = free_port(), free_port()
     async with SandboxCluster(timings=Timings(every=0.1, starts_in=0.2)) as cluster:
@@ -74,7 +78,8 @@ async def test_a_prometheus_alert_becomes_a_proven_recovery(tmp_path: Path, monk
             await until(lambda: reachable(prometheus_port), within=20, what="Prometheus")
 
             cluster.break_running("shop", "api", Behaviour(crash_after=0.5, log="FATAL: poisoned\n"))
-            async with asyncio.timeout(120):
+            found: list[Any] = []
+            async with asyncio.timeout(100):
                 while True:
                     found = list(await app.store.incidents(unclosed=False, limit=9))
                     if found and found[0].phase is Phase.RECOVERED:
@@ -103,7 +108,11 @@ def _settings(cluster: SandboxCluster, folder: Path) -> dict[str, Any]:
     return {
         "act": ["pod-crash-loop"],
         "store": {"path": str(folder / "responder.sqlite")},
-        "http": {"listen": "127.0.0.1:0", "tokens": [{"name": "prometheus", "roles": ["send"], "secret": {"env": "SENDER"}}]},
+        "http": {
+            "listen": "127.0.0.1:0",
+            "absorb": "1s",
+            "tokens": [{"name": "prometheus", "roles": ["send"], "secret": {"env": "SENDER"}}],
+        },
         "clusters": {"sandbox": {"kubeconfig": str(cluster.write_kubeconfig(folder / "kubeconfig"))}},
         "channels": {"nobody": {"kind": "webhook", "url": {"env": "SENDER"}}},
         "policies": {"none": {"levels": [{"channels": ["nobody"]}]}},
