@@ -143,7 +143,7 @@ def check(
 
 
 @app.command("test")
-def test_command(
+def play_tests(
     paths: Annotated[
         list[Path],
         typer.Argument(help="Folders of rules with their *.test.yaml, or test files (their folder's rules are loaded)."),

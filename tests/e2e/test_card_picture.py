@@ -59,6 +59,8 @@ def page(made: dict[str, Any]) -> str:
                     for f in one["facts"]
                 )
                 parts.append(f"<table>{rows}</table>")
+            case other:
+                raise AssertionError(f"a card element that 1.2 hosts need not know: {other}")
 
     for one in made["body"]:
         block(one)

