@@ -5,6 +5,7 @@ Pure. Never here: limits (``guards``) or transitions (``ladder``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -152,7 +153,8 @@ def because(rung: Rung, roots: Mapping[str, Any]) -> str:
     """Say why a rung's condition is false: the condition with the facts that it names."""
     text = rung.when.text if rung.when else ""
     facts = roots["facts"]
-    named = [f"{name} is {_shown(facts[name])}" for name in sorted(facts) if f"facts.{name}" in text]
+    asked = set(re.findall(r"facts\.([a-z0-9_]+)", text))
+    named = [f"{name} is {_shown(facts[name])}" for name in sorted(asked & set(facts))]
     return f"{text}: " + (", ".join(named) if named else "false")
 
 
