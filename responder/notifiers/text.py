@@ -50,7 +50,8 @@ def sections(notice: Notice) -> tuple[tuple[str, tuple[str, ...]], ...]:
         ("Alerts", notice.alerts),
         ("Note", remarks(notice)),
     )
-    return tuple((title, tuple(lines)) for title, lines in found if len(lines) > 0)
+    told = ((title, tuple(line for line in lines if line.strip())) for title, lines in found)
+    return tuple((title, lines) for title, lines in told if lines)
 
 
 def cut(text: str, longest: int) -> str:
