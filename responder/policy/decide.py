@@ -302,9 +302,10 @@ def _watch_recovered(desk: Desk) -> None:
     firing = [one for one in case.instances if fires(one, now=case.now)]
     leader = _leader(desk)
     recovered_at = incident.recovered_at or case.now
-    if not firing:
+    storm = incident.symptom.startswith(STORM)  # closed at once: the next storm is an incident, and a page, of its own
+    if storm or not firing:
         reopen_within = leader.reopen_within if leader else timedelta(hours=12)
-        if case.now - recovered_at >= reopen_within or incident.symptom.startswith(STORM):
+        if storm or case.now - recovered_at >= reopen_within:
             desk.change(closed_at=case.now)
             desk.move(LadderEvent.QUIET, Reason.QUIET)
             desk.give_back = desk.release = True
