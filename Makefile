@@ -43,7 +43,7 @@ e2e: $(READY)
 	$(BIN)/pytest tests/e2e $(ARGS)
 
 bench: $(READY)
-	$(BIN)/pytest tests/bench $(ARGS)
+	$(BIN)/pytest tests/bench -s $(ARGS)
 
 # The second compile is bound to the first: what is tested is what the image runs.
 lock:
