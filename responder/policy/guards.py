@@ -172,7 +172,7 @@ def foreign_activity(snapshot: Snapshot | None, *, facts: Mapping[str, Any], act
     rollout = facts.get("rollout")
     if rollout is None:
         return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, "the rollout's state was not read")
-    if rollout == "progressing" and not ours and "workload.rollback" not in actions and not facts.get("failing"):
+    if rollout == "progressing" and not ours and "workload.rollback" not in actions:
         return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, f"a rollout of {snapshot.workload.name} is progressing")
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
 

@@ -14,11 +14,15 @@ from responder.telemetry import logger
 
 
 class Observer:
-    """Looks over every configured cluster and remembers its healthy revisions."""
+    """Looks over every configured cluster and remembers its healthy revisions.
+
+    A revision is remembered when two looks in a row, minutes apart, saw it wholly available: a crash loop is available for seconds too.
+    """
 
     def __init__(self, *, views: Mapping[str, ClusterView], store: Store) -> None:
         self._views = views
         self._store = store
+        self._last: dict[str, frozenset[str]] = {}
 
     async def observe(self) -> None:
         """Look once; a cluster that does not answer is logged and looked at next time."""
@@ -28,5 +32,7 @@ class Observer:
             except (RemoteError, TimeoutError) as error:
                 logger().warning("observation_failed", cluster=name, problem=str(error))
                 continue
-            if healthy:
-                await self._store.remember_healthy([f"{name}/{revision}" for revision in healthy])
+            steady = self._last.get(name, frozenset()) & frozenset(healthy)
+            self._last[name] = frozenset(healthy)
+            if steady:
+                await self._store.remember_healthy([f"{name}/{revision}" for revision in sorted(steady)])

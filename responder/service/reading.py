@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from responder.actions.catalogue import ActionCatalogue
+from responder.actions.failing import fails, live
 from responder.model.cluster import Reading, Snapshot, WorkloadSnapshot
 from responder.model.errors import RemoteError
 from responder.model.health import CheckReading, Health
@@ -26,6 +27,9 @@ SLOTS_PER_CLUSTER = 16
 """Targets of one cluster read at once; a dead cluster delays nobody else."""
 
 READ_WITHIN = timedelta(seconds=12)
+
+STEADY_FOR = timedelta(minutes=2)
+"""Ready this long without a failing pod, a revision is remembered as healthy."""
 
 
 class Reader:
@@ -93,7 +97,11 @@ class Reader:
         keys = {self._key(snapshot, workload, revision.name): revision for revision in workload.revisions}
         seen = set(await self._store.seen_healthy(list(keys)))
         revisions = tuple(replace(one, was_healthy=one.was_healthy or key in seen) for key, one in keys.items())
-        fresh = [key for key, one in keys.items() if one.ready > 0 and key not in seen and _settled(workload, one.name)]
+        fresh = [
+            key
+            for key, one in keys.items()
+            if one.ready > 0 and key not in seen and _settled(workload, one.name, now=self._clock.now())
+        ]
         if fresh:
             await self._store.remember_healthy(fresh)
         return replace(snapshot, workload=replace(workload, revisions=revisions))
@@ -103,7 +111,16 @@ class Reader:
         return f"{snapshot.target.cluster}/{workload.namespace}/{workload.kind}/{revision}"
 
 
-def _settled(workload: WorkloadSnapshot, revision: str) -> bool:
-    """Tell whether a revision counts as healthy enough to be remembered: all wanted replicas ready on it, nothing restarting now."""
+def _settled(workload: WorkloadSnapshot, revision: str, *, now: datetime) -> bool:
+    """Tell whether a revision may be remembered as healthy: all wanted replicas ready on it, and steadily so.
+
+    A crash loop is ready for seconds in every round; one look at it must not make its revision the target of a later rollback.
+    """
     current = next((one for one in workload.revisions if one.name == revision), None)
-    return current is not None and workload.desired > 0 and current.ready >= workload.desired
+    if current is None or workload.desired <= 0 or current.ready < workload.desired:
+        return False
+    pods = [pod for pod in live(workload.pods) if pod.revision == current.revision]
+    return bool(pods) and all(
+        pod.ready and not fails(pod, now=now) and pod.ready_since is not None and now - pod.ready_since >= STEADY_FOR
+        for pod in pods
+    )
