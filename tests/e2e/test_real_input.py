@@ -164,7 +164,7 @@ def _write_configs(folder: Path, cluster: SandboxCluster, url: str, alertmanager
                     "group_by": ["alertname"],
                     "group_wait": "1s",
                     "group_interval": "2s",
-                    "repeat_interval": "2s",
+                    "repeat_interval": "1s",
                 },
                 "receivers": [{"name": "responder", "webhook_configs": [receiver]}],
             }
