@@ -70,6 +70,8 @@ class RoutedAlert:
         why: Why there are none; None when there are.
         wake_at: When the instance must be judged again (the end of a rule's ``for``); None for never.
         pinned: Rule digest to document, for the candidates of the seeds.
+        again: A stored instance judged again by ourselves (the end of a ``for``, a moved incident), not received: it is not counted, and
+            what its sender said meanwhile stands.
     """
 
     alert: Alert
@@ -78,6 +80,7 @@ class RoutedAlert:
     why: Reason | None = None
     wake_at: datetime | None = None
     pinned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +174,8 @@ class Committed:
     Attributes:
         stored: False when the fence was lost (drop the work, never retry) or the intention was denied.
         denied: Why an intention was not granted: ANOTHER_HAND, IN_FLIGHT or MAX_ACTIONS; None otherwise.
-        wake: The incident's current wake counter when stored with ``keep``.
+        wake: The counter to give to the next commit of this work: that of the claim, so that the commit that ends it still sees whether
+            anything came meanwhile.
     """
 
     stored: bool

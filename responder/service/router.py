@@ -106,8 +106,8 @@ class Router:
         alerts = [alert_of(one) for one in instances]
         previous = {one.instance: one for one in instances}
         routed = await self.judge(alerts, previous=previous)
-        quiet = [replace(one, wake_at=one.wake_at) for one in routed]
-        await self._store.route(quiet, delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+        ours = [replace(one, again=True) for one in routed]
+        await self._store.route(ours, delivery=None, state=DeliveryState.ROUTED, note="", shape="")
 
     async def judge(self, alerts: Sequence[Alert], *, previous: Mapping[str, Instance] | None = None) -> list[RoutedAlert]:
         """Judge alerts: rules, targets, seeds. Reads the store and, for alerts that no incident holds, clusters."""

@@ -14,8 +14,13 @@ from responder.model.incident import STATE_VERSION, Incident
 
 T = TypeVar("T")
 
-UP_CASTERS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+UpCaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+UP_CASTERS: Mapping[int, UpCaster] = {}
 """From a state version to the next: ``{1: to_2}``. Empty while there is only one."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def pack(value: Any) -> bytes:
@@ -31,7 +36,7 @@ def unpack(data: bytes, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:  # also the parent of ValidationError
         raise InvariantError(f"stored {kind.__name__} cannot be read: {error}") from error
 
 
@@ -40,21 +45,26 @@ def pack_incident(incident: Incident) -> bytes:
     return msgspec.json.encode(incident)
 
 
-def unpack_incident(data: bytes, version: int) -> Incident:
+def unpack_incident(
+    data: bytes, version: int, *, present: int = STATE_VERSION, casters: Mapping[int, UpCaster] = UP_CASTERS
+) -> Incident:
     """Return a stored incident, lifted to the present version.
 
+    Args:
+        data: As stored.
+        version: It was stored with.
+        present: Of this release.
+        casters: From each version to the next.
+
     Raises:
-        InvariantError: It was written by a newer version than this one knows.
+        InvariantError: It cannot be read, was written by a newer release, or a step up is missing.
     """
-    if version > STATE_VERSION:
-        raise InvariantError(
-            f"an incident of state version {version} was written by a newer release; this one knows {STATE_VERSION}"
-        )
-    if version < STATE_VERSION:
-        raw = msgspec.json.decode(data)
-        for step in range(version, STATE_VERSION):
-            raw = UP_CASTERS[step](raw)
-        return msgspec.convert(raw, type=Incident)
+    if version > present:
+        raise InvariantError(f"an incident of state version {version} was written by a newer release; this one knows {present}")
+    for step in range(version, present):
+        if step not in casters:
+            raise InvariantError(f"an incident of state version {version} cannot be lifted to {present}: no step from {step}")
+        data = pack(casters[step](unpack(data, dict)))
     return unpack(data, Incident)
 
 
@@ -69,8 +79,13 @@ def stretch(data: bytes) -> bytes:
 
 
 def millis(at: datetime) -> int:
-    """Return an instant as epoch milliseconds."""
-    return int(at.timestamp() * 1000)
+    """Return an instant as epoch milliseconds, rounded down; in whole numbers, since a float is off by one now and then."""
+    return (at - _EPOCH) // _MILLISECOND
+
+
+def not_before(at: datetime | None) -> int | None:
+    """Return when to wake up as epoch milliseconds, rounded up: who wakes a moment early finds nothing due and spins."""
+    return None if at is None else -((_EPOCH - at) // _MILLISECOND)
 
 
 def maybe_millis(at: datetime | None) -> int | None:
@@ -80,9 +95,9 @@ def maybe_millis(at: datetime | None) -> int | None:
 
 def instant(at: int) -> datetime:
     """Return epoch milliseconds as an instant, UTC."""
-    return datetime.fromtimestamp(at / 1000, tz=UTC)
+    return _EPOCH + at * _MILLISECOND
 
 
 def span(duration: timedelta) -> int:
     """Return a duration in milliseconds."""
-    return int(duration.total_seconds() * 1000)
+    return duration // _MILLISECOND

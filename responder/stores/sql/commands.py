@@ -22,31 +22,33 @@ NOT_RUN = ("stopped", "refused", "rejected")
 """Outcomes of rungs that count as not run: they use up no limit."""
 
 
-def intend(
-    db: Connection, now: int, incident: Incident, command: Command, scopes: Scopes, fence: int
-) -> tuple[Reason, str] | None:
-    """Take claims, count, and store the intention; return why it is denied, having stored nothing."""
-    if scopes.target:
-        taken = db.execute(
-            select(C.c.identity, C.c.incident).where(C.c.identity.in_(scopes.target), C.c.incident != incident.id)
-        ).first()
-        if taken is not None:
-            return Reason.ANOTHER_HAND, f"{taken.incident} holds {taken.identity}"
-        if scopes.in_flight is not None:
-            running = _running(db, scopes.scope, incident.id)
-            if running >= scopes.in_flight:
-                return Reason.IN_FLIGHT, f"{running} of {scopes.in_flight} run in {scopes.scope}"
-        if scopes.max_actions is not None:
-            recent = _recent(db, now, scopes)
-            if recent >= scopes.max_actions:
-                return Reason.MAX_ACTIONS, f"{recent} of {scopes.max_actions} in {scopes.window}"
-        for identity in sorted(scopes.target):
-            db.execute(delete(C).where(C.c.identity == identity, C.c.incident == incident.id))
-            db.execute(
-                insert(C).values(
-                    identity=identity, incident=incident.id, cluster=scopes.cluster, scope=scopes.scope, fence=fence, at=now
-                )
+def denied(db: Connection, now: int, incident: Incident, scopes: Scopes) -> tuple[Reason, str] | None:
+    """Return why an intention is not granted, with the other incident or the numbers; None when it is. Stores nothing."""
+    if not scopes.target:
+        return None
+    other = _holder(db, scopes.target, incident.id)
+    if other is not None:
+        return Reason.ANOTHER_HAND, f"{other[0]} holds {other[1]}"
+    if scopes.in_flight is not None:
+        running = _running(db, scopes.scope, incident.id)
+        if running >= scopes.in_flight:
+            return Reason.IN_FLIGHT, f"{running} of {scopes.in_flight} run in {scopes.scope}"
+    if scopes.max_actions is not None:
+        recent = _recent(db, now, scopes)
+        if recent >= scopes.max_actions:
+            return Reason.MAX_ACTIONS, f"{recent} of {scopes.max_actions} in {scopes.window}"
+    return None
+
+
+def intend(db: Connection, now: int, incident: Incident, command: Command, scopes: Scopes, fence: int) -> None:
+    """Take the claims and store the intention; only after ``denied`` said None in the same transaction."""
+    for identity in sorted(set(scopes.target)):
+        db.execute(delete(C).where(C.c.identity == identity, C.c.incident == incident.id))
+        db.execute(
+            insert(C).values(
+                identity=identity, incident=incident.id, cluster=scopes.cluster, scope=scopes.scope, fence=fence, at=now
             )
+        )
     insert_new(
         db,
         K,
@@ -62,7 +64,13 @@ def intend(
         },
         key="key",
     )
-    return None
+
+
+def _holder(db: Connection, identities: Sequence[str], incident: str) -> tuple[str, str] | None:
+    """Return another incident that holds one of these, and which."""
+    query = select(C.c.incident, C.c.identity).where(C.c.identity.in_(list(identities)), C.c.incident != incident)
+    row = db.execute(query.order_by(C.c.at, C.c.identity).limit(1)).first()
+    return None if row is None else (row.incident, row.identity)
 
 
 def _running(db: Connection, scope: str, incident: str) -> int:
@@ -87,7 +95,7 @@ def _recent(db: Connection, now: int, scopes: Scopes) -> int:
 
 def counts(db: Connection, now: int, incident: Incident, scopes: Scopes, symptom_window: timedelta) -> Counts:
     """Count what limits are judged by."""
-    other = db.execute(select(C.c.incident).where(C.c.identity.in_(scopes.target), C.c.incident != incident.id)).scalar()
+    other = _holder(db, scopes.target, incident.id)
     I = tables.incidents  # noqa: N806, E741
     same = db.execute(
         select(func.count(distinct(I.c.target))).where(
@@ -100,7 +108,7 @@ def counts(db: Connection, now: int, incident: Incident, scopes: Scopes, symptom
     return Counts(
         in_flight=_running(db, scopes.scope, incident.id),
         recent_actions=_recent(db, now, scopes),
-        claimed_by=other or "",
+        claimed_by=other[0] if other else "",
         same_symptom=int(same or 0),
     )
 

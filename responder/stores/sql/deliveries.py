@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from responder.model.storing import Delivery, DeliveryState, NewDelivery
 from responder.stores.sql import tables
 from responder.stores.sql.codec import instant, millis, span, squeeze, stretch
+from responder.stores.sql.due import earliest
 
 T = tables.deliveries
 MOST_TRIES = 3
@@ -18,25 +19,18 @@ MOST_TRIES = 3
 def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[bool]:
     """Store deliveries; absorb one whose retry key is that of its sender's newest delivery.
 
-    Only the newest absorbs: firing, resolved, firing again with the same body is three deliveries and not one retry.
+    Only the newest absorbs: firing, resolved, firing again with the same body is three deliveries and not one retry. A body that came
+    before, but not last, is stored under its key, a plus sign and the number of the delivery it came after.
     """
     stored: list[bool] = []
     for one in deliveries:
-        same = db.execute(select(T.c.id).where(T.c.retry_key == one.retry_key)).scalar()
         key = one.retry_key
-        if same is not None:
-            newest = db.execute(
-                select(func.max(T.c.id)).where(T.c.source == one.source, T.c.source_name == one.source_name)
-            ).scalar()
-            if newest == same:
+        if db.execute(select(T.c.id).where(T.c.retry_key == key)).first() is not None:
+            newest = _newest(db, one)
+            if newest is not None and (newest.retry_key == key or newest.retry_key.startswith(f"{key}+")):
                 stored.append(False)
                 continue
-            like = T.c.retry_key.like(f"{one.retry_key}+%")
-            last = db.execute(select(func.max(T.c.id)).where(like)).scalar()
-            if last is not None and last == newest:
-                stored.append(False)
-                continue
-            key = f"{one.retry_key}+{newest}"
+            key = f"{key}+{newest.id if newest is not None else 0}"
         db.execute(
             insert(T).values(
                 source=one.source,
@@ -53,18 +47,23 @@ def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[
     return stored
 
 
+def _newest(db: Connection, one: NewDelivery) -> Row[int, str] | None:
+    query = select(T.c.id, T.c.retry_key).where(T.c.source == one.source, T.c.source_name == one.source_name)
+    return db.execute(query.order_by(T.c.id.desc()).limit(1)).first()
+
+
 def backlog(db: Connection, now: int) -> int:
     """Count deliveries that wait to be routed."""
     del now
-    return int(db.execute(select(func.count()).select_from(T).where(T.c.state == str(DeliveryState.NEW))).scalar() or 0)
+    return int(db.execute(select(func.count()).select_from(T).where(tables.NEW)).scalar() or 0)
 
 
 def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[Delivery]:
-    """Claim the oldest due deliveries for a while."""
+    """Claim the oldest due deliveries for a while; one that failed comes after those that were due before its next try."""
     due = (
         select(T)
-        .where(T.c.state == str(DeliveryState.NEW), T.c.wake_at <= now, T.c.lease_until <= now)
-        .order_by(T.c.id)
+        .where(tables.NEW, T.c.wake_at <= now, T.c.lease_until <= now)
+        .order_by(T.c.wake_at, T.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
@@ -80,8 +79,11 @@ def finish(db: Connection, delivery_id: int, state: DeliveryState, note: str, sh
 
 
 def failed(db: Connection, now: int, delivery_id: int, note: str, again_in: timedelta) -> int:
-    """Count a failed routing; the third one keeps it, marked."""
-    tries = int(db.execute(select(T.c.tries).where(T.c.id == delivery_id)).scalar() or 0) + 1
+    """Count a failed routing; the third one keeps it, marked. One that somebody else has routed meanwhile stays routed."""
+    row = db.execute(select(T.c.tries, T.c.state).where(T.c.id == delivery_id)).first()
+    if row is None or row.state != str(DeliveryState.NEW):
+        return 0 if row is None else int(row.tries)
+    tries = int(row.tries) + 1
     state = DeliveryState.FAILED if tries >= MOST_TRIES else DeliveryState.NEW
     values = {"tries": tries, "note": note[:4000], "state": str(state), "lease_until": 0, "wake_at": now + span(again_in)}
     db.execute(update(T).where(T.c.id == delivery_id).values(**values))
@@ -97,11 +99,9 @@ def listed(db: Connection, now: int, state: DeliveryState | None, limit: int) ->
     return [delivery(row) for row in db.execute(query)]
 
 
-def next_due(db: Connection) -> int | None:
+def next_due(db: Connection, now: int) -> int | None:
     """Return when the next delivery may be claimed."""
-    query = select(T.c.wake_at, T.c.lease_until).where(T.c.state == str(DeliveryState.NEW)).order_by(T.c.wake_at).limit(1)
-    row = db.execute(query).first()
-    return None if row is None else max(row.wake_at, row.lease_until)
+    return earliest(db, now, T, tables.NEW)
 
 
 def delivery(row: Row[tuple[object, ...]]) -> Delivery:

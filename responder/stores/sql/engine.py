@@ -6,9 +6,10 @@ import sqlite3
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.pool import StaticPool
 
-from responder.model.errors import SettingsError
+from responder.model.errors import InvariantError, ResponderError, SettingsError, StoreUnavailableError
 
 LEAST_SQLITE = (3, 35, 0)
 """RETURNING and UPDATE … FROM."""
@@ -22,6 +23,25 @@ def check_sqlite() -> None:
     """
     if sqlite3.sqlite_version_info < LEAST_SQLITE:
         raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old; at least {'.'.join(map(str, LEAST_SQLITE))} is needed")
+
+
+def translated(error: DBAPIError, *, where: str, doing: str) -> ResponderError:
+    """Return our error for a driver's: a statement that the schema refuses is a bug in us, everything else is the store's trouble.
+
+    The difference matters: what is unavailable is tried again, and a bug tried again is tried for ever.
+
+    Args:
+        error: As raised.
+        where: Which store.
+        doing: The operation's name.
+    """
+    bug = isinstance(error, IntegrityError | ProgrammingError | DataError | NotSupportedError)
+    said = f"store {where}, {doing}: {error.orig}; nothing was stored"
+    problem = (
+        InvariantError(said) if bug else StoreUnavailableError(f"{said}; check the disk and its free space, it is tried again")
+    )
+    problem.__cause__ = error
+    return problem
 
 
 def sqlite_engine(path: str, *, read_only: bool = False) -> Engine:

@@ -7,17 +7,30 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 
+from responder.model.errors import InvariantError
 from responder.model.incident import STATE_VERSION, Entry, EntryKind, Incident, Mode, Phase, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Claimed, Committed, Transition
 from responder.stores.sql import commands, routing, tables
 from responder.stores.sql import outbox as outbox_operations
-from responder.stores.sql.codec import instant, maybe_millis, millis, pack, pack_incident, span, unpack, unpack_incident
+from responder.stores.sql.codec import (
+    instant,
+    maybe_millis,
+    millis,
+    not_before,
+    pack,
+    pack_incident,
+    span,
+    unpack,
+    unpack_incident,
+)
+from responder.stores.sql.due import earliest
 
 T = tables.incidents
 REPEATS_NOTED_EVERY = 60_000
+UNREADABLE_AGAIN = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,53 +76,67 @@ def is_unclosed(db: Connection, incident: str) -> bool:
 
 def unclosed_id(db: Connection, key: str) -> str | None:
     """Return the unclosed incident of a key."""
-    found: str | None = db.execute(select(T.c.id).where(T.c.key == key, T.c.phase != "closed")).scalar()
+    found: str | None = db.execute(select(T.c.id).where(T.c.key == key, tables.UNCLOSED)).scalar()
     return found
 
 
 def unclosed(db: Connection, now: int, keys: Sequence[str]) -> dict[str, Incident]:
     """Return unclosed incidents by key."""
     del now
-    rows = db.execute(select(T.c.key, T.c.state, T.c.state_v).where(T.c.key.in_(list(keys)), T.c.phase != "closed"))
+    rows = db.execute(select(T.c.key, T.c.state, T.c.state_v).where(T.c.key.in_(list(keys)), tables.UNCLOSED))
     return {row.key: unpack_incident(row.state, row.state_v) for row in rows}
 
 
 def claim(db: Connection, now: int, owner: str, limit: int, lease: timedelta, own: Sequence[str]) -> list[Claimed]:
-    """Claim due incidents, oldest first. The lease is the recovery: an expired one is simply due again."""
+    """Claim due incidents, oldest first. The lease is the recovery: an expired one is simply due again.
+
+    An incident whose state cannot be read is set aside for a minute with a line on its timeline: it must not stop the others.
+    """
     due = (
         select(T.c.id)
-        .where(T.c.phase != "closed", T.c.wake_at <= now, T.c.lease_until <= now, T.c.state_v <= STATE_VERSION)
-        .order_by(T.c.wake_at)
+        .where(tables.UNCLOSED, T.c.wake_at <= now, T.c.lease_until <= now, T.c.state_v <= STATE_VERSION)
+        .order_by(T.c.wake_at, T.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     if own:
         due = due.where(T.c.id.not_in(list(own)))
     ids = list(db.execute(due).scalars())
-    claimed: list[Claimed] = []
-    for one in sorted(ids):
-        db.execute(update(T).where(T.c.id == one).values(owner=owner, lease_until=now + span(lease), fence=T.c.fence + 1))
-        row = db.execute(select(T.c.state, T.c.state_v, T.c.fence, T.c.wake).where(T.c.id == one)).one()
-        incident = unpack_incident(row.state, row.state_v)
-        signals = signals_of(db, one)
-        digests = {candidate.digest for candidate in incident.candidates}
-        documents = pinned(db, now, sorted(digests))
-        claimed.append(
-            Claimed(
-                incident=incident,
-                fence=row.fence,
-                wake=row.wake,
-                lease_until=instant(now + span(lease)),
-                signals=tuple(signals),
-                instances=tuple(routing.held(db, now, one)),
-                rules={
-                    candidate.rule: documents[candidate.digest]
-                    for candidate in incident.candidates
-                    if candidate.digest in documents
-                },
-            )
+    if not ids:
+        return []
+    until = now + span(lease)
+    taken = update(T).where(T.c.id.in_(ids)).values(owner=owner, lease_until=until, fence=T.c.fence + 1)
+    rows = {row.id: row for row in db.execute(taken.returning(T.c.id, T.c.state, T.c.state_v, T.c.fence, T.c.wake))}
+    read: dict[str, Incident] = {}
+    for one in ids:
+        try:
+            read[one] = unpack_incident(rows[one].state, rows[one].state_v)
+        except InvariantError as error:
+            _set_aside(db, now, one, error)
+    signals = _signals(db, list(read))
+    instances = routing.held_by(db, list(read))
+    digests = {candidate.digest for incident in read.values() for candidate in incident.candidates}
+    documents = pinned(db, now, sorted(digests))
+    return [
+        Claimed(
+            incident=incident,
+            fence=rows[one].fence,
+            wake=rows[one].wake,
+            lease_until=instant(until),
+            signals=tuple(signals[one]),
+            instances=tuple(instances[one]),
+            rules={
+                candidate.rule: documents[candidate.digest] for candidate in incident.candidates if candidate.digest in documents
+            },
         )
-    return claimed
+        for one, incident in read.items()
+    ]
+
+
+def _set_aside(db: Connection, now: int, incident: str, error: InvariantError) -> None:
+    db.execute(update(T).where(T.c.id == incident).values(wake_at=now + UNREADABLE_AGAIN, lease_until=0))
+    said = f"nobody works on it: {error}; looked at again in a minute"
+    note_rarely(db, incident, now, EntryKind.DECISION, Reason.FAILED, said)
 
 
 def renew(db: Connection, now: int, owner: str, ids: Sequence[str], lease: timedelta) -> dict[str, Any]:
@@ -138,19 +165,24 @@ def peek(db: Connection, now: int, incident: str) -> tuple[list[Signal], int]:
 
 def signals_of(db: Connection, incident: str) -> list[Signal]:
     """Return unconsumed signals in id order."""
+    return _signals(db, [incident])[incident]
+
+
+def _signals(db: Connection, ids: Sequence[str]) -> dict[str, list[Signal]]:
+    found: dict[str, list[Signal]] = {one: [] for one in ids}
     S = tables.signals  # noqa: N806 - a table reads as a name of its own
-    rows = db.execute(select(S).where(S.c.incident == incident).order_by(S.c.id))
-    return [
-        Signal(
-            id=row.id,
-            incident=row.incident,
-            kind=SignalKind(row.kind),
-            at=instant(row.at),
-            by=row.by,
-            body=unpack(row.body, dict),
+    for row in db.execute(select(S).where(S.c.incident.in_(list(ids))).order_by(S.c.id)):
+        found[row.incident].append(
+            Signal(
+                id=row.id,
+                incident=row.incident,
+                kind=SignalKind(row.kind),
+                at=instant(row.at),
+                by=row.by,
+                body=unpack(row.body, dict),
+            )
         )
-        for row in rows
-    ]
+    return found
 
 
 def signal(db: Connection, now: int, one: Signal) -> bool:
@@ -167,16 +199,26 @@ def signal(db: Connection, now: int, one: Signal) -> bool:
 
 
 def commit(db: Connection, now: int, step: Transition) -> Committed:
-    """Store one step whole, or nothing: behind the fence, and only when its intention is granted."""
-    row = db.execute(select(T.c.fence, T.c.wake, T.c.lease_until).where(T.c.id == step.incident.id).with_for_update()).first()
+    """Store one step whole, or nothing: behind the fence, and only when its intention is granted.
+
+    The wake counter given back is the step's own, also when it is behind: whoever goes on with the incident has not taken in what
+    raised it, so the commit that ends the work must still see that it is behind and wake the incident at once (engine.md 4).
+    """
+    row = db.execute(select(T.c.fence, T.c.wake).where(T.c.id == step.incident.id).with_for_update()).first()
     if row is None or row.fence != step.fence:
         return Committed(stored=False, detail="the fence is lost")
+    if step.intend is not None:
+        if step.scopes is None:
+            raise InvariantError(
+                f"{step.incident.id} intends {step.intend.key} without scopes: nothing could be claimed or counted"
+            )
+        denied = commands.denied(db, now, step.incident, step.scopes)
+        if denied is not None:
+            return Committed(stored=False, denied=denied[0], detail=denied[1], wake=step.wake)
     if step.release:
         commands.release(db, step.incident.id)
     if step.intend is not None and step.scopes is not None:
-        denied = commands.intend(db, now, step.incident, step.intend, step.scopes, step.fence)
-        if denied is not None:
-            return Committed(stored=False, denied=denied[0], detail=denied[1])
+        commands.intend(db, now, step.incident, step.intend, step.scopes, step.fence)
         commands.owe(db, now, step.incident, step.intend.key, step.changes)
     if step.finished is not None:
         commands.finish(db, *step.finished)
@@ -188,25 +230,38 @@ def commit(db: Connection, now: int, step: Transition) -> Committed:
     for tell in step.tells:
         outbox_operations.add(db, now, step.incident, tell)
     closed = step.incident.phase is Phase.CLOSED
-    woken = row.wake != step.wake
-    wake_at = None if closed else now if woken else (maybe_millis(step.wake_at) or now)
+    wake_at = None if closed else now if row.wake != step.wake else (not_before(step.wake_at) or now)
     values = {**_columns(step.incident), "wake_at": wake_at}
+    if closed:
+        values["closed_at"] = maybe_millis(step.incident.closed_at) or now
     if not step.keep or closed:
         values["lease_until"] = 0
     db.execute(update(T).where(T.c.id == step.incident.id).values(**values))
     if closed:
-        commands.release(db, step.incident.id)
-        db.execute(delete(tables.signals).where(tables.signals.c.incident == step.incident.id))
-        if step.incident.reason in {Reason.MOVED, Reason.ARMED}:
-            _wake_instances(db, now, step.incident)
-    return Committed(stored=True, wake=row.wake)
+        _end(db, now, step.incident)
+    return Committed(stored=True, wake=step.wake)
 
 
-def _wake_instances(db: Connection, now: int, incident: Incident) -> None:
-    """A moved or armed incident gives its firing instances back to the router, in the same transaction."""
+def _end(db: Connection, now: int, incident: Incident) -> None:
+    """Free what a closed incident holds, and lose nothing that was said to it at the last moment.
+
+    A moved or armed incident gives its firing instances back to the router. So does any other for an alert that joined while it was
+    being closed: nobody judged that alert, and its sender may not repeat it for hours. What people said last stays on the timeline.
+    """
+    commands.release(db, incident.id)
     A = tables.alerts  # noqa: N806
-    column = A.c.shadow_incident if incident.mode is Mode.SHADOW else A.c.incident
-    db.execute(update(A).where(column == incident.id, A.c.status == "firing").values(wake_at=now))
+    if incident.reason in {Reason.MOVED, Reason.ARMED}:
+        column = A.c.shadow_incident if incident.mode is Mode.SHADOW else A.c.incident
+        db.execute(update(A).where(column == incident.id, A.c.status == "firing").values(wake_at=now))
+    unheard = signals_of(db, incident.id)
+    joined = [str(one.body.get("instance", "")) for one in unheard if one.kind is SignalKind.FIRED]
+    if joined:
+        db.execute(update(A).where(A.c.instance.in_(joined), A.c.status == "firing").values(wake_at=now))
+    for one in unheard:
+        if one.kind not in {SignalKind.FIRED, SignalKind.RESOLVED}:
+            text = f"{one.by or 'somebody'}: {one.kind} {one.body.get('text', '')}".rstrip() + ", as the incident was closed"
+            note(db, incident.id, millis(one.at), EntryKind.PERSON, Reason.NOTED, text, one.body)
+    db.execute(delete(tables.signals).where(tables.signals.c.incident == incident.id))
 
 
 def keep_entry(db: Connection, incident: str, entry: Entry) -> None:
@@ -253,19 +308,15 @@ def listed(db: Connection, now: int, unclosed_only: bool, limit: int, mode: Mode
     del now
     query = select(T.c.state, T.c.state_v).order_by(T.c.opened_at.desc(), T.c.id.desc()).limit(limit)
     if unclosed_only:
-        query = query.where(T.c.phase != "closed")
+        query = query.where(tables.UNCLOSED)
     if mode is not None:
         query = query.where(T.c.mode == str(mode))
     return [unpack_incident(row.state, row.state_v) for row in db.execute(query)]
 
 
-def next_due(db: Connection) -> int | None:
-    """Return when the next incident is due; an index probe (engine.md O6)."""
-    query = (
-        select(T.c.wake_at, T.c.lease_until).where(T.c.phase != "closed", T.c.wake_at.is_not(None)).order_by(T.c.wake_at).limit(1)
-    )
-    row = db.execute(query).first()
-    return None if row is None else max(row.wake_at, row.lease_until)
+def next_due(db: Connection, now: int) -> int | None:
+    """Return when the next incident is due that this release can read."""
+    return earliest(db, now, T, and_(tables.UNCLOSED, T.c.state_v <= STATE_VERSION))
 
 
 def pinned(db: Connection, now: int, digests: Sequence[str]) -> dict[str, Mapping[str, Any]]:
@@ -277,4 +328,4 @@ def pinned(db: Connection, now: int, digests: Sequence[str]) -> dict[str, Mappin
 
 def wake_all(db: Connection, now: int) -> None:
     """Wake every unclosed incident."""
-    db.execute(update(T).where(T.c.phase != "closed").values(wake_at=now, wake=T.c.wake + 1))
+    db.execute(update(T).where(tables.UNCLOSED).values(wake_at=now, wake=T.c.wake + 1))

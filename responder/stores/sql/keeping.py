@@ -1,4 +1,4 @@
-"""Evidence within its bounds, modes, the memory of healthy revisions, and what is forgotten when.
+"""Evidence within its bounds, modes, and the memory of healthy revisions.
 
 Source of bounds: ARCHITECTURE.md "Bounds": 1 MiB an item, 16 MiB an incident.
 """
@@ -8,37 +8,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Mode
 from responder.model.storing import ModeRow
 from responder.stores.sql import incidents, tables
-from responder.stores.sql.codec import instant, maybe_millis, millis, span, squeeze, stretch
-from responder.stores.sql.dialect import insert_new, upsert
+from responder.stores.sql.codec import instant, maybe_millis, millis, squeeze, stretch
+from responder.stores.sql.dialect import insert_new, upsert, upsert_all
 
 E = tables.evidence
 ITEM_BYTES = 1 << 20
 INCIDENT_BYTES = 16 << 20
-FORGET_DELIVERIES = timedelta(days=30)
-FORGET_INCIDENTS = timedelta(days=400)
-FORGET_BATCH = 500
+FULL = "not kept: the incident's evidence is full (16 MiB)"
+MADE_ROOM = "dropped to make room for a newer opening's evidence (16 MiB an incident)"
+AT_ONCE = 500
 
 
 def keep_evidence(db: Connection, now: int, incident: str, opening: int, items: Sequence[EvidenceItem]) -> None:
-    """Store evidence by content; what goes over the bounds is cut, and says so."""
+    """Store evidence by content; what goes over the bounds is cut, and says so.
+
+    When an incident is full, what was captured for its earlier openings gives way, oldest first: people need what was seen before the
+    newest rung. Within one opening the first items stay: they were seen before anything was done. An item captured again (a crash between
+    capture and commit) takes its old one's place.
+    """
+    names = [one.name for one in items]
+    db.execute(delete(E).where(E.c.incident == incident, E.c.opening == opening, E.c.name.in_(names)))
     used = int(db.execute(select(func.sum(E.c.size_bytes)).where(E.c.incident == incident)).scalar() or 0)
-    for one in items:
-        room = max(0, min(ITEM_BYTES, INCIDENT_BYTES - used))
-        content = one.content[:room]
+    for one in {item.name: item for item in items}.values():
+        wanted = min(ITEM_BYTES, len(one.content))
+        if used + wanted > INCIDENT_BYTES:
+            used -= _make_room(db, incident, opening, used + wanted - INCIDENT_BYTES)
+        content = one.content[: max(0, min(ITEM_BYTES, INCIDENT_BYTES - used))]
         cut = len(content) < len(one.content)
         digest = ""
         if content:
             digest = hashlib.blake2b(content, digest_size=20).hexdigest()
             insert_new(db, tables.blobs, {"digest": digest, "body": squeeze(content), "at": now}, key="digest")
-        db.execute(delete(E).where(E.c.incident == incident, E.c.opening == opening, E.c.name == one.name))
         db.execute(
             insert(E).values(
                 incident=incident,
@@ -48,11 +55,23 @@ def keep_evidence(db: Connection, now: int, incident: str, opening: int, items: 
                 digest=digest,
                 size_bytes=len(content),
                 truncated=one.truncated or cut,
-                problem=one.problem or ("the incident's evidence is full" if cut and not content else ""),
+                problem=one.problem or (FULL if cut and not content else ""),
                 at=millis(one.taken_at),
             )
         )
         used += len(content)
+
+
+def _make_room(db: Connection, incident: str, opening: int, wanted: int) -> int:
+    """Drop the content of earlier openings, oldest first, until that many bytes are free; return how many are."""
+    older = select(E.c.id, E.c.size_bytes).where(E.c.incident == incident, E.c.opening < opening, E.c.size_bytes > 0)
+    freed = 0
+    for row in db.execute(older.order_by(E.c.opening, E.c.id)).all():
+        if freed >= wanted:
+            break
+        db.execute(update(E).where(E.c.id == row.id).values(digest="", size_bytes=0, truncated=True, problem=MADE_ROOM))
+        freed += row.size_bytes
+    return freed
 
 
 def evidence(db: Connection, now: int, incident: str) -> list[EvidenceItem]:
@@ -99,36 +118,14 @@ def set_mode(db: Connection, now: int, row: ModeRow) -> None:
 
 def remember_healthy(db: Connection, now: int, revisions: Sequence[str]) -> None:
     """Remember revisions that were seen healthy."""
-    for one in revisions:
-        upsert(db, tables.healthy_revisions, {"revision": one, "seen_at": now}, key="revision")
+    upsert_all(db, tables.healthy_revisions, [{"revision": one, "seen_at": now} for one in revisions], key="revision")
 
 
 def seen_healthy(db: Connection, now: int, revisions: Sequence[str]) -> list[str]:
     """Return those that were ever seen healthy."""
     del now
     H = tables.healthy_revisions  # noqa: N806
-    return list(db.execute(select(H.c.revision).where(H.c.revision.in_(list(revisions)))).scalars())
-
-
-def prune(db: Connection, now: int) -> int:
-    """Forget what is old enough, in one small batch; return how many rows went."""
-    gone = 0
-    old = now - span(FORGET_DELIVERIES)
-    D, A, I, L = tables.deliveries, tables.alerts, tables.incidents, tables.timeline  # noqa: N806, E741
-    ids = list(db.execute(select(D.c.id).where(D.c.received_at < old, D.c.state != "new").limit(FORGET_BATCH)).scalars())
-    gone += db.execute(delete(D).where(D.c.id.in_(ids))).rowcount if ids else 0
-    names = list(db.execute(select(A.c.instance).where(A.c.seen_at < old).limit(FORGET_BATCH)).scalars())
-    gone += db.execute(delete(A).where(A.c.instance.in_(names))).rowcount if names else 0
-    evidence_ids = list(db.execute(select(E.c.id).where(E.c.at < old).limit(FORGET_BATCH)).scalars())
-    gone += db.execute(delete(E).where(E.c.id.in_(evidence_ids))).rowcount if evidence_ids else 0
-    B = tables.blobs  # noqa: N806
-    unused = list(
-        db.execute(select(B.c.digest).where(B.c.at < old, B.c.digest.not_in(select(E.c.digest))).limit(FORGET_BATCH)).scalars()
-    )
-    gone += db.execute(delete(B).where(B.c.digest.in_(unused))).rowcount if unused else 0
-    older = now - span(FORGET_INCIDENTS)
-    closed = list(db.execute(select(I.c.id).where(I.c.phase == "closed", I.c.closed_at < older).limit(FORGET_BATCH)).scalars())
-    if closed:
-        gone += db.execute(delete(L).where(L.c.incident.in_(closed))).rowcount
-        gone += db.execute(delete(I).where(I.c.id.in_(closed))).rowcount
-    return gone
+    found: list[str] = []
+    for start in range(0, len(revisions), AT_ONCE):
+        found += db.execute(select(H.c.revision).where(H.c.revision.in_(revisions[start : start + AT_ONCE]))).scalars()
+    return found

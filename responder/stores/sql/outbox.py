@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from responder.model.incident import EntryKind, Incident, Tell
 from responder.model.notice import NoticeKind
@@ -16,9 +16,10 @@ from responder.model.reason import Reason
 from responder.model.storing import OutboxRow
 from responder.stores.sql import incidents, tables
 from responder.stores.sql.codec import instant, millis, span
+from responder.stores.sql.due import later_of
 
 O = tables.outbox  # noqa: E741 - a table reads as a name of its own
-WAITING, SENT, FAILED, REPLACED = "waiting", "sent", "failed", "replaced"
+SENT, FAILED, REPLACED = "sent", "failed", "replaced"
 _REPLACES = {
     NoticeKind.UPDATE: (NoticeKind.UPDATE,),
     NoticeKind.RESOLVE: (NoticeKind.UPDATE, NoticeKind.RESOLVE),
@@ -36,7 +37,7 @@ def add(db: Connection, now: int, incident: Incident, tell: Tell) -> None:
             db.execute(
                 update(O)
                 .where(
-                    O.c.state == WAITING,
+                    tables.WAITING,
                     O.c.channel == channel,
                     O.c.incident == incident.id,
                     O.c.opening == incident.opening,
@@ -62,11 +63,10 @@ def add(db: Connection, now: int, incident: Incident, tell: Tell) -> None:
 
 def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[OutboxRow]:
     """Claim due rows: only the oldest unsent one of each lane."""
-    first = select(func.min(O.c.id)).where(O.c.state == WAITING).group_by(O.c.channel, O.c.incident)
     due = (
         select(O)
-        .where(O.c.id.in_(first), O.c.state == WAITING, O.c.wake_at <= now, O.c.lease_until <= now)
-        .order_by(O.c.wake_at)
+        .where(O.c.id.in_(_heads()), O.c.wake_at <= now, O.c.lease_until <= now)
+        .order_by(O.c.wake_at, O.c.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
@@ -140,11 +140,15 @@ def failed(db: Connection, now: int, row: OutboxRow, answer: str, again_at: int 
 
 def _mine(db: Connection, row: OutboxRow) -> bool:
     found = db.execute(select(O.c.fence, O.c.state).where(O.c.id == row.id)).first()
-    return found is not None and found.fence == row.fence and found.state == WAITING
+    return found is not None and found.fence == row.fence and found.state == "waiting"
+
+
+def _heads() -> Select[tuple[int]]:
+    """The oldest unsent row of each lane: the only ones that may be sent."""
+    return select(func.min(O.c.id)).where(tables.WAITING).group_by(O.c.channel, O.c.incident)
 
 
 def next_due(db: Connection) -> int | None:
-    """Return when the next row is due."""
-    query = select(O.c.wake_at, O.c.lease_until).where(O.c.state == WAITING).order_by(O.c.wake_at).limit(1)
-    row = db.execute(query).first()
-    return None if row is None else max(row.wake_at, row.lease_until)
+    """Return when the next row may be sent; what waits behind another row of its lane is not due, however long it has waited."""
+    found: int | None = db.execute(select(func.min(later_of(O.c.wake_at, O.c.lease_until))).where(O.c.id.in_(_heads()))).scalar()
+    return found

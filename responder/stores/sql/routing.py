@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,7 +14,7 @@ from responder.model.reason import Reason
 from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedResult
 from responder.policy.grouping import fires, merge
 from responder.stores.sql import deliveries, incidents, tables
-from responder.stores.sql.codec import instant, maybe_millis, millis, pack, unpack
+from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, pack, unpack
 from responder.stores.sql.dialect import insert_new
 
 T = tables.alerts
@@ -51,67 +51,73 @@ def _one(db: Connection, now: int, routed: RoutedAlert) -> RoutedResult:
     at = instant(now)
     row = db.execute(select(T).where(T.c.instance == routed.alert.instance)).first()
     before = instance(row) if row is not None else None
-    after = merge(before, routed.alert, now=at, rules=routed.rules)
-    opened: list[str] = []
-    joined: list[str] = []
-    told: list[str] = []
-    if not fires(after, now=at):
-        if after.status is AlertStatus.RESOLVED and (before is None or before.status is not AlertStatus.RESOLVED):
-            holders = [one for one in (after.incident, after.shadow_incident) if one]
-            told += [one for one in holders if _say(db, now, one, SignalKind.RESOLVED, after, {})]
-        why = routed.why
+    if routed.again:
+        if before is None or before.status is not AlertStatus.FIRING:
+            return RoutedResult()  # resolved while it was judged again: what its sender said last stands
+        after = replace(before, rules=before.rules + tuple(rule for rule in routed.rules if rule not in before.rules))
     else:
-        why = routed.why
+        after = merge(before, routed.alert, now=at, rules=routed.rules)
+    results: dict[str, list[str]] = {"opened": [], "joined": [], "told": []}
+    why = routed.why
+    if fires(after, now=at):
+        news = not routed.again and (before is None or not fires(before, now=at))
         for digest, document in routed.pinned.items():
             insert_new(db, tables.pinned_rules, {"digest": digest, "document": pack(document)}, key="digest")
         for seed in routed.seeds:
-            after, result = _seat(db, now, seed, after, before)
-            {"opened": opened, "joined": joined, "told": told}[result[0]].append(result[1])
+            after, (what, incident) = _seat(db, now, seed, after, before, news=news)
+            results[what].append(incident)
+            why = None
         if not routed.seeds:
             for held in (after.incident, after.shadow_incident):
                 if held and incidents.is_unclosed(db, held):
                     why = None
-                    told.append(held)
-                    _repeat(db, now, held, after)
-        if routed.seeds:
-            why = None
-    after = replace(after, why=why)
-    _keep(db, after, maybe_millis(routed.wake_at), new=before is None)
-    return RoutedResult(opened=tuple(opened), joined=tuple(joined), told=tuple(told))
+                    results["told"].append(held)
+                    _tell(db, now, held, after, {}, news=news)
+    elif after.status is AlertStatus.RESOLVED and (before is None or before.status is not AlertStatus.RESOLVED):
+        holders = [one for one in (after.incident, after.shadow_incident) if one]
+        results["told"] += [one for one in holders if _say(db, now, one, SignalKind.RESOLVED, after, {})]
+    _keep(db, replace(after, why=why), not_before(routed.wake_at), new=before is None)
+    return RoutedResult(opened=tuple(results["opened"]), joined=tuple(results["joined"]), told=tuple(results["told"]))
 
 
-def _seat(db: Connection, now: int, seed: Incident, after: Instance, before: Instance | None) -> tuple[Instance, tuple[str, str]]:
+def _seat(
+    db: Connection, now: int, seed: Incident, after: Instance, before: Instance | None, *, news: bool
+) -> tuple[Instance, tuple[str, str]]:
     """Join the unclosed incident of the seed's key, or open it; an instance already held is only counted."""
     field = "shadow_incident" if seed.mode is Mode.SHADOW else "incident"
     holder = after.shadow_incident if seed.mode is Mode.SHADOW else after.incident
     if holder:
         standing = incidents.standing(db, holder)
         if standing is not None and standing.phase != "closed":
-            fresh = _fresh_rules(db, holder, seed.candidates)
-            if fresh:
-                _say(db, now, holder, SignalKind.FIRED, after, fresh)
-            else:
-                _repeat(db, now, holder, after)
+            _tell(db, now, holder, after, _fresh_rules(db, holder, seed.candidates), news=news)
             return after, ("told", holder)
         if standing is not None and standing.person_closed and before is not None and before.status is AlertStatus.FIRING:
             return after, ("told", holder)
     existing = incidents.unclosed_id(db, seed.key)
-    text = f"alert {after.name} fires, says {after.source}/{after.source_name}"
     if existing is not None:
-        rules = {one.rule: {"digest": one.digest, "priority": one.priority, "manual": one.manual} for one in seed.candidates}
-        _say(db, now, existing, SignalKind.FIRED, after, rules)
+        _say(db, now, existing, SignalKind.FIRED, after, _rules(seed.candidates))
         return _held(after, field, existing), ("joined", existing)
     incidents.open_new(db, now, seed)
-    incidents.note(
-        db,
-        seed.id,
-        millis(instant(now)),
-        EntryKind.ALERT,
-        Reason.OPENED,
-        text,
-        {"instance": after.instance, "labels": dict(after.labels)},
-    )
+    text = f"alert {after.name} fires, says {after.source}/{after.source_name}"
+    data = {"instance": after.instance, "labels": dict(after.labels)}
+    incidents.note(db, seed.id, now, EntryKind.ALERT, Reason.OPENED, text, data)
     return _held(after, field, seed.id), ("opened", seed.id)
+
+
+def _tell(db: Connection, now: int, holder: str, one: Instance, fresh: Mapping[str, object], *, news: bool) -> None:
+    """Say to the incident that holds it that an alert fires again or brings new rules; a mere repeat is only noted.
+
+    ``news``: it did not count as firing before (resolved, or forgotten). A recovered incident sleeps until ``reopen_within`` is over and
+    would hear of it only then.
+    """
+    if fresh or news:
+        _say(db, now, holder, SignalKind.FIRED, one, fresh)
+    else:
+        _repeat(db, now, holder, one)
+
+
+def _rules(candidates: Iterable[Candidate]) -> dict[str, Mapping[str, object]]:
+    return {one.rule: {"digest": one.digest, "priority": one.priority, "manual": one.manual} for one in candidates}
 
 
 def _held(one: Instance, field: str, incident: str) -> Instance:
@@ -122,11 +128,7 @@ def _fresh_rules(db: Connection, incident: str, candidates: Sequence[Candidate])
     """Return rules among these that the incident does not know yet."""
     held = incidents.by_id(db, 0, incident)
     names = {one.rule for one in held.candidates} if held is not None else set()
-    return {
-        one.rule: {"digest": one.digest, "priority": one.priority, "manual": one.manual}
-        for one in candidates
-        if one.rule not in names
-    }
+    return _rules(one for one in candidates if one.rule not in names)
 
 
 def _say(db: Connection, now: int, incident: str, kind: SignalKind, one: Instance, rules: Mapping[str, object]) -> bool:
@@ -187,8 +189,18 @@ def due_instances(db: Connection, now: int, limit: int) -> list[Instance]:
 def held(db: Connection, now: int, incident: str) -> list[Instance]:
     """Return every instance that joined an incident, oldest first."""
     del now
-    query = select(T).where((T.c.incident == incident) | (T.c.shadow_incident == incident))
-    return sorted((instance(row) for row in db.execute(query)), key=lambda one: one.started_at or one.first_seen_at)
+    return held_by(db, [incident])[incident]
+
+
+def held_by(db: Connection, ids: Sequence[str]) -> dict[str, list[Instance]]:
+    """Return every instance that joined these incidents, oldest first."""
+    found: dict[str, list[Instance]] = {one: [] for one in ids}
+    for row in db.execute(select(T).where(T.c.incident.in_(list(ids)) | T.c.shadow_incident.in_(list(ids)))):
+        for holder in {row.incident, row.shadow_incident} & found.keys():
+            found[holder].append(instance(row))
+    for instances in found.values():
+        instances.sort(key=lambda one: (one.started_at or one.first_seen_at, one.instance))
+    return found
 
 
 def listed(db: Connection, now: int, why: Reason | None, firing: bool, limit: int) -> list[Instance]:

@@ -26,8 +26,8 @@ from responder.model.storing import (
     Transition,
 )
 from responder.ports import Clock
-from responder.stores.sql import commands, deliveries, incidents, keeping, outbox, routing
-from responder.stores.sql.codec import instant, maybe_millis, millis
+from responder.stores.sql import commands, deliveries, forgetting, incidents, keeping, outbox, routing
+from responder.stores.sql.codec import instant, millis, not_before
 from responder.stores.sql.runners.inline import InlineRunner
 from responder.stores.sql.runners.sqlite import SqliteRunner
 
@@ -157,7 +157,7 @@ class SqlStore:
 
     async def outbox_failed(self, row: OutboxRow, *, answer: str, again_at: datetime | None, fallback: str) -> None:
         """See ``ports.Store``."""
-        await self.runner.run(outbox.failed, self._now, row, answer, maybe_millis(again_at), fallback)
+        await self.runner.run(outbox.failed, self._now, row, answer, not_before(again_at), fallback)
 
     async def incident(self, incident: str) -> Incident | None:
         """See ``ports.Store``."""
@@ -212,8 +212,8 @@ class SqlStore:
         return await self.runner.run(keeping.seen_healthy, self._now, list(revisions))
 
     async def prune(self) -> int:
-        """Forget what is old enough, in one small batch; return how many rows went."""
-        return await self.runner.run(keeping.prune, self._now)
+        """Forget what is old enough, in one small batch; return how many rows went: again until 0, with other work in between."""
+        return await self.runner.run(forgetting.prune, self._now)
 
     async def close(self) -> None:
         """See ``ports.Store``."""
@@ -221,6 +221,5 @@ class SqlStore:
 
 
 def _next_due(db: Any, now: int) -> int | None:
-    del now
-    due = [deliveries.next_due(db), routing.next_due(db), incidents.next_due(db), outbox.next_due(db)]
+    due = [deliveries.next_due(db, now), routing.next_due(db), incidents.next_due(db, now), outbox.next_due(db)]
     return min((one for one in due if one is not None), default=None)

@@ -2,6 +2,9 @@
 
 Votes stand in the incident's state (one person, one vote is decided in the core), so there is no table ``approvals``; pinned rule
 documents are content-addressed in ``pinned_rules``.
+
+The decision a reader would question: the conditions of partial indexes are written as literals (``NEW``, ``UNCLOSED``, ``WAITING``) and
+not as bound parameters. A planner may use a partial index only when it can prove its condition, and of a parameter it knows nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
     text,
 )
 
@@ -49,6 +53,10 @@ Index(
     postgresql_where=text("state = 'new'"),
 )
 Index("deliveries_sender", deliveries.c.source, deliveries.c.source_name, deliveries.c.id)
+Index("deliveries_received", deliveries.c.received_at)
+Index(
+    "deliveries_leased", deliveries.c.lease_until, sqlite_where=text("lease_until > 0"), postgresql_where=text("lease_until > 0")
+)
 
 alerts = Table(
     "alerts",
@@ -100,7 +108,9 @@ Index(
     postgresql_where=text("phase != 'closed'"),
 )
 Index("incidents_due", incidents.c.wake_at, sqlite_where=text("phase != 'closed'"), postgresql_where=text("phase != 'closed'"))
+Index("incidents_leased", incidents.c.lease_until, sqlite_where=text("lease_until > 0"), postgresql_where=text("lease_until > 0"))
 Index("incidents_opened", incidents.c.opened_at)
+Index("incidents_closed", incidents.c.closed_at)
 Index("incidents_symptom", incidents.c.cluster, incidents.c.symptom, incidents.c.opened_at)
 
 signals = Table(
@@ -112,6 +122,7 @@ signals = Table(
     Column("at", BigInteger, nullable=False),
     Column("by", Text, nullable=False, server_default=""),
     Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,  # consumed signals are deleted: a new one must never get an old one's id
 )
 Index("signals_incident", signals.c.incident, signals.c.id)
 
@@ -128,6 +139,7 @@ commands = Table(
     Column("outcome", Text, nullable=False, server_default=""),
     Column("fence", Integer, nullable=False),
 )
+Index("commands_incident", commands.c.incident)
 Index("commands_counted", commands.c.cluster, commands.c.rule, commands.c.begun_at)
 
 changes = Table(
@@ -176,7 +188,15 @@ outbox = Table(
     Column("state", Text, nullable=False, server_default="waiting"),
 )
 Index("outbox_due", outbox.c.wake_at, sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'"))
-Index("outbox_lane", outbox.c.channel, outbox.c.incident, outbox.c.id)
+Index(
+    "outbox_lane",
+    outbox.c.channel,
+    outbox.c.incident,
+    outbox.c.id,
+    sqlite_where=text("state = 'waiting'"),
+    postgresql_where=text("state = 'waiting'"),
+)
+Index("outbox_incident", outbox.c.incident)
 
 timeline = Table(
     "timeline",
@@ -197,6 +217,7 @@ blobs = Table(
     Column("body", LargeBinary, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
+Index("blobs_at", blobs.c.at)
 
 evidence = Table(
     "evidence",
@@ -213,6 +234,8 @@ evidence = Table(
     Column("at", BigInteger, nullable=False),
     UniqueConstraint("incident", "opening", "name"),
 )
+Index("evidence_digest", evidence.c.digest)
+Index("evidence_at", evidence.c.at)
 
 pinned_rules = Table(
     "pinned_rules", METADATA, Column("digest", Text, primary_key=True), Column("document", LargeBinary, nullable=False)
@@ -242,3 +265,7 @@ modes = Table(
 healthy_revisions = Table(
     "healthy_revisions", METADATA, Column("revision", Text, primary_key=True), Column("seen_at", BigInteger, nullable=False)
 )
+
+NEW = deliveries.c.state == literal_column("'new'")
+UNCLOSED = incidents.c.phase != literal_column("'closed'")
+WAITING = outbox.c.state == literal_column("'waiting'")

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeVar
 
+from sqlalchemy.exc import DBAPIError
+
 from responder.model.errors import StoreUnavailableError
-from responder.stores.sql.engine import sqlite_engine
+from responder.stores.sql.engine import sqlite_engine, translated
 from responder.stores.sql.migrate import migrate
 
 R = TypeVar("R")
@@ -51,20 +53,24 @@ class InlineRunner:
 
     async def run(self, operation: Callable[..., R], *arguments: Any) -> R:
         """Run an operation now."""
-        if self.unavailable:
-            raise StoreUnavailableError(self.unavailable)
-        with self._engine.begin() as connection:
-            result = operation(connection, *arguments)
-            self.on_commit()
-        return result
+        return self._now(self.on_commit, operation, arguments)
 
     async def read(self, operation: Callable[..., R], *arguments: Any) -> R:
         """Run a reading operation now."""
+        return self._now(lambda: None, operation, arguments)
+
+    def _now(self, before_commit: Callable[[], None], operation: Callable[..., R], arguments: tuple[Any, ...]) -> R:
         if self.unavailable:
             raise StoreUnavailableError(self.unavailable)
-        with self._engine.begin() as connection:
-            return operation(connection, *arguments)
+        try:
+            with self._engine.begin() as connection:
+                result = operation(connection, *arguments)
+                before_commit()
+        except DBAPIError as error:
+            raise translated(error, where="in memory", doing=operation.__name__) from error
+        return result
 
     async def close(self) -> None:
         """Drop the database; idempotent."""
+        self.unavailable = "the store is closed"
         self._engine.dispose()

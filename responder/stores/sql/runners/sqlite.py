@@ -19,8 +19,8 @@ from typing import IO, Any, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
-from responder.model.errors import IntakeFullError, SettingsError, StoreUnavailableError
-from responder.stores.sql.engine import sqlite_engine
+from responder.model.errors import SettingsError, StoreUnavailableError
+from responder.stores.sql.engine import sqlite_engine, translated
 from responder.stores.sql.migrate import migrate
 
 R = TypeVar("R")
@@ -46,7 +46,7 @@ class SqliteRunner:
         """Open, lock and migrate the database.
 
         Raises:
-            SettingsError: The file cannot be opened, or another process has it.
+            SettingsError: The file cannot be opened, another process has it, or a newer release has migrated it.
         """
         self._path = path
         self._lock = _locked(path)
@@ -58,6 +58,9 @@ class SqliteRunner:
             with self._engine.begin() as connection:
                 migrate(connection)
             self._read_engine = sqlite_engine(str(path), read_only=True)
+        except SettingsError:
+            self._lock.close()
+            raise
         except DBAPIError as error:
             self._lock.close()
             raise SettingsError(
@@ -75,8 +78,8 @@ class SqliteRunner:
         """Run a writing operation in a transaction shared with others; it is durable when this returns.
 
         Raises:
-            StoreUnavailableError: The store could not do it; nothing was stored.
-            IntakeFullError: Too much waits already.
+            StoreUnavailableError: The store could not do it, or too much waits for it already; nothing was stored.
+            InvariantError: The schema refused it: a bug in us.
         """
         return await self._put(self._queue, operation, arguments)
 
@@ -91,7 +94,7 @@ class SqliteRunner:
         try:
             where.put_nowait(job)
         except queue.Full:
-            raise IntakeFullError(f"{MOST_QUEUED} operations wait for the store; come back") from None
+            raise StoreUnavailableError(f"store {self._path}: {MOST_QUEUED} operations wait for it already; come back") from None
         result: R = await asyncio.wrap_future(job.result)
         return result
 
@@ -100,11 +103,11 @@ class SqliteRunner:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
-        self._reads.put(None)
         await asyncio.get_running_loop().run_in_executor(None, self._join)
 
     def _join(self) -> None:
+        self._queue.put(None)  # here and not on the event loop: a full queue makes it wait
+        self._reads.put(None)
         for thread in self._threads:
             thread.join(timeout=10)
         self._engine.dispose()
@@ -158,9 +161,7 @@ class SqliteRunner:
                 result = job.operation(connection, *job.arguments)
                 before_commit()
         except DBAPIError as error:
-            problem = StoreUnavailableError(f"store {self._path}, {job.operation.__name__}: {error.orig}; nothing was stored")
-            problem.__cause__ = error
-            _fail(job, problem)
+            _fail(job, translated(error, where=str(self._path), doing=job.operation.__name__))
         except BaseException as error:  # noqa: BLE001 - handed to the caller, who awaits it
             _fail(job, error)
         else:
