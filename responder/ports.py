@@ -1,6 +1,6 @@
 """The doors of the core: what the shell needs from the outside, as protocols whose docstrings are the contract.
 
-Fakes and real adapters pass one contract suite (``tests/contract``). Never here: an implementation, or an SDK's type.
+Every adapter of a port passes one contract suite (``tests/contract``). Never here: an implementation, or an SDK's type.
 
 The decision a reader would question: the store's port speaks in whole steps of our work (accept, route, commit) and not in rows. One
 call is one transaction, so no caller can leave half a step behind.

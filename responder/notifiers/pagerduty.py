@@ -16,6 +16,8 @@ LONGEST_SUMMARY = 1024
 LONGEST_KEY = 255
 LARGEST_EVENT = 512_000
 LONGEST_DETAIL = 8_000
+MOST_LINKS = 10
+LONGEST_LINK = 1_000
 
 
 class PagerDutyNotifier:
@@ -30,12 +32,18 @@ class PagerDutyNotifier:
         self._url = url
 
     async def send(self, notice: Notice) -> Receipt:
-        """See ``ports.Notifier``. Reports and shadow messages are no events: nobody is to be called."""
+        """See ``ports.Notifier``. Reports and shadow messages are no events: nobody is to be called.
+
+        An update is a trigger on the level's own key, which changes an open event and calls nobody. Where a person has resolved it in PagerDuty
+        while our incident goes on, it opens and calls again: it is not over.
+        """
         if notice.kind in {NoticeKind.INFO, NoticeKind.SHADOW}:
             return Receipt(reached=False, answer="not sent: a report calls nobody")
         body = msgspec.json.encode(event(notice, self._routing_key))
-        status, said = await post(self._session, self._url, system="pagerduty", channel=self.name, body=body)
-        return Receipt(reached=notice.kind is NoticeKind.PAGE, answer=f"{status} {said}".strip())
+        status, said = await post(
+            self._session, self._url, system="pagerduty", channel=self.name, body=body, secrets=(self._routing_key,)
+        )
+        return Receipt(reached=notice.kind is NoticeKind.PAGE and status == 202, answer=f"{status} {said}".strip())
 
     async def close(self) -> None:
         """Nothing of its own is open."""
@@ -48,10 +56,16 @@ def event(notice: Notice, routing_key: str) -> dict[str, Any]:
         key = hashlib.sha256(key.encode()).hexdigest()
     if notice.kind is NoticeKind.RESOLVE:
         return {"routing_key": routing_key, "event_action": "resolve", "dedup_key": key}
-    details = {title.lower(): text.cut("\n".join(lines), LONGEST_DETAIL) for title, lines in text.sections(notice)}
-    details |= {"incident": notice.incident, "rule": notice.rule, "owner": notice.owner, "reason": str(notice.reason)}
-    links = [{"href": url, "text": name} for name, url in notice.links]
-    report = next((url for name, url in notice.links if name == "Report"), "")
+    incident = text.cut(notice.incident, 255)
+    details = {title.lower(): _detail("\n".join(lines)) for title, lines in text.sections(notice)}
+    details |= {
+        "incident": incident,
+        "rule": text.cut(notice.rule, 255),
+        "owner": text.cut(notice.owner, 255),
+        "reason": str(notice.reason),
+    }
+    usable = text.usable_links(notice, most=MOST_LINKS, longest=LONGEST_LINK)
+    report = next((url for name, url in usable if name == "Report"), "")
     body: dict[str, Any] = {
         "routing_key": routing_key,
         "event_action": "trigger",
@@ -63,14 +77,19 @@ def event(notice: Notice, routing_key: str) -> dict[str, Any]:
             "timestamp": notice.at.isoformat(),
             "component": text.cut(notice.target, 255),
             "group": text.cut(notice.cluster or "responder", 255),
-            "class": notice.rule or "responder",
+            "class": text.cut(notice.rule, 255) or "responder",
             "custom_details": details,
         },
-        "links": links,
+        "links": [{"href": url, "text": name} for name, url in usable],
         "client": "Responder",
     }
     if report:
         body["client_url"] = report
     if len(msgspec.json.encode(body)) > LARGEST_EVENT:
-        body["payload"]["custom_details"] = {"incident": notice.incident, "cut": "too large for an event; see the report"}
+        body["payload"]["custom_details"] = {"incident": incident, "cut": "too large for an event; see the report"}
     return body
+
+
+def _detail(said: str) -> str:
+    over = len(said) - LONGEST_DETAIL
+    return said if over <= 0 else f"{said[:LONGEST_DETAIL]}… ({over} more characters in the report)"

@@ -1,11 +1,13 @@
 """Teams by an Adaptive Card through a Workflows webhook. Source: protocols.md 5.
 
-A notice channel: 202 is no delivery. The whole request stays under 28 KB, cut where it is longest, and says how much was left out.
+A notice channel: 202 is no delivery. The whole request stays under 28 KB, cut where it is longest, and says how much was left out. What is asked
+of the reader and what happens now stand above everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -20,6 +22,9 @@ from responder.notifiers.answers import post
 LARGEST = 28 * 1024
 ROOM = LARGEST - 1024
 LONGEST_LINE = 600
+LONGEST_LINK = 1_000
+MOST_LINKS = 5
+FIRST = {"Asked of you", "Now", "Running"}
 _COLOURS = {Severity.CRITICAL: "Attention", Severity.ERROR: "Attention", Severity.WARNING: "Warning", Severity.INFO: "Accent"}
 
 
@@ -50,7 +55,8 @@ def message(notice: Notice) -> bytes:
             body = msgspec.json.encode(_envelope(card(notice, most_lines=most, longest_line=longest)))
             if len(body) <= ROOM:
                 return body
-    return msgspec.json.encode(_envelope(card(notice, most_lines=0, longest_line=80)))
+    least = card(replace(notice, seen=(), tried=(), left=(), alerts=(), links=()), most_lines=0, longest_line=80)
+    return msgspec.json.encode(_envelope(least))
 
 
 def _envelope(content: dict[str, Any]) -> dict[str, Any]:
@@ -68,30 +74,32 @@ def card(notice: Notice, *, most_lines: int = 30, longest_line: int = LONGEST_LI
         "type": "Container",
         "style": style,
         "bleed": True,
-        "items": [_text(text.cut(text.headline(notice), 500), weight="Bolder", size="Medium", color=colour)],
+        "items": [_text(_plain(text.cut(text.headline(notice), 500)), weight="Bolder", size="Medium", color=colour)],
     }
-    facts = [
-        {"title": "Target", "value": text.cut(notice.target or "-", 300)},
-        {"title": "Cluster", "value": text.cut(notice.cluster or "-", 200)},
-        {"title": "Rule", "value": text.cut(f"{notice.rule or '-'} (owner {notice.owner or '-'})", 200)},
-        {"title": "Opened", "value": f"{notice.opened_at:%Y-%m-%d %H:%M:%S} UTC"},
-        {"title": "Incident", "value": notice.incident},
-    ]
-    body: list[dict[str, Any]] = [head, {"type": "FactSet", "facts": facts}]
+    given = (
+        ("Target", text.cut(notice.target or "-", 300)),
+        ("Cluster", text.cut(notice.cluster or "-", 200)),
+        ("Rule", text.cut(f"{notice.rule or '-'} (owner {notice.owner or '-'})", 200)),
+        ("Opened", f"{notice.opened_at:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Incident", text.cut(notice.incident, 200)),
+    )
+    facts = {"type": "FactSet", "facts": [{"title": title, "value": _plain(value)} for title, value in given]}
+    first: list[dict[str, Any]] = []
+    rest: list[dict[str, Any]] = []
     for title, lines in text.sections(notice):
-        body.append(_text(title, weight="Bolder", spacing="Medium"))
-        body.append(_text(_bullets(lines, most_lines, longest_line), spacing="None"))
+        part = first if title in FIRST else rest
+        part.append(_text(title, weight="Bolder", spacing="Medium"))
+        part.append(_text(_bullets(lines, most_lines, longest_line), spacing="None"))
     actions = [
-        {"type": "Action.OpenUrl", "title": name, "url": text.cut(url, 1000)}
-        for name, url in notice.links[:5]
-        if url.startswith(("https://", "http://"))
+        {"type": "Action.OpenUrl", "title": name, "url": url}
+        for name, url in text.usable_links(notice, most=MOST_LINKS, longest=LONGEST_LINK)
     ]
     return {
         "type": "AdaptiveCard",
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "version": "1.2",
         "fallbackText": text.cut(text.headline(notice), 500),
-        "body": body,
+        "body": [head, *first, facts, *rest],
         "actions": actions,
         "msteams": {"width": "Full"},
     }

@@ -57,3 +57,13 @@ def sections(notice: Notice) -> tuple[tuple[str, tuple[str, ...]], ...]:
 def cut(text: str, longest: int) -> str:
     """Return text of at most so many characters, with an ellipsis when it was longer."""
     return text if len(text) <= longest else text[: max(0, longest - 1)] + "…"
+
+
+def usable_links(notice: Notice, *, most: int, longest: int) -> tuple[tuple[str, str], ...]:
+    """Return text and URL of links that a channel can show. One that is too long is left out: cut, it would lead nowhere."""
+    found = (
+        (cut(name, 100), url)
+        for name, url in notice.links
+        if name and len(url) <= longest and url.startswith(("https://", "http://")) and url.isascii() and url.isprintable()
+    )
+    return tuple(found)[:most]

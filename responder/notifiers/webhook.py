@@ -39,7 +39,10 @@ class WebhookNotifier:
             stamp = str(int(notice.at.timestamp()))
             digest = hmac.new(self._hmac_key.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
             headers |= {"X-Responder-Timestamp": stamp, "X-Responder-Signature": f"v1={digest}"}
-        status, said = await post(self._session, self._url, system="webhook", channel=self.name, body=body, headers=headers)
+        secrets = (self._token, self._hmac_key)
+        status, said = await post(
+            self._session, self._url, system="webhook", channel=self.name, body=body, headers=headers, secrets=secrets
+        )
         return Receipt(reached=False, answer=f"{status} {said}".strip())
 
     async def close(self) -> None:

@@ -159,11 +159,67 @@ def test_a_card_is_valid_and_under_28_kb_whatever_it_says(
     jsonschema.validate(json.loads(body), CARD_SCHEMA)
 
 
+HUGE = {
+    "incident": "🔥" * 50_000,
+    "title": "🔥" * 50_000,
+    "target": "\x01" * 50_000,
+    "cluster": "🔥" * 50_000,
+    "rule": "r" * 50_000,
+    "owner": "o" * 50_000,
+    "state": "\x02" * 50_000,
+    "asks": "🔥" * 50_000,
+    "running": "🔥" * 50_000,
+    "seen": ("\x01" * 9_000,) * 50,
+    "left": ("🔥" * 9_000,) * 50,
+    "alerts": ("🔥" * 9_000,) * 400,
+    "links": (("🔥" * 50_000, "https://r.example/a"), *((f"l{n}", "https://r.example/" + "x" * 990) for n in range(400))),
+}
+
+
+@pytest.mark.parametrize("given", [*({name: value} for name, value in HUGE.items()), HUGE], ids=[*HUGE, "all at once"])
+def test_no_field_alone_and_not_all_together_pass_the_limits_of_a_channel(given: dict[str, Any]) -> None:
+    """Also what is usually short: an incident's id, a link's title."""
+    card = message(notice(**given))
+    page = event(notice(**given), "r" * 32)
+
+    assert len(card) <= 28 * 1024
+    jsonschema.validate(json.loads(card), CARD_SCHEMA)
+    assert len(json.dumps(page, ensure_ascii=False).encode()) < 512_000
+    assert len(page["payload"]["summary"]) <= 1024
+
+
+def test_a_link_that_is_too_long_is_left_out_and_not_cut() -> None:
+    """Cut, it would be a button that leads nowhere."""
+    links = (("Report", "https://r.example/r"), ("Alert", "https://a.example/?q=" + "x" * 2000))
+
+    made = json.loads(message(notice(links=links)))["attachments"][0]["content"]["actions"]
+
+    assert [(one["title"], one["url"]) for one in made] == [("Report", "https://r.example/r")]
+    assert event(notice(links=links), "r" * 32)["links"] == [{"href": "https://r.example/r", "text": "Report"}]
+
+
+def test_no_markdown_of_others_is_read_as_such() -> None:
+    """A label's value could otherwise put a link of its own on our card."""
+    evil = "[click here](https://evil.example)"
+
+    made = json.loads(message(notice(title=evil, target=evil, seen=(evil,))))["attachments"][0]["content"]
+
+    shown = json.dumps([made["body"]])
+    assert "[click here](" not in shown.replace("\\\\[", "").replace("\\\\]", "")
+
+
+def test_a_detail_that_is_cut_says_how_much_is_missing() -> None:
+    """Nobody takes a part for the whole."""
+    made = event(notice(seen=("x" * 9_000,)), "r" * 32)
+
+    assert made["payload"]["custom_details"]["seen"].endswith("… (1000 more characters in the report)")
+
+
 def test_a_card_says_what_a_person_needs_in_order() -> None:
-    """Now, tried, seen, left; and three buttons."""
+    """What is asked and what happens now before the facts; then tried, seen, left; and three buttons."""
     text = message(notice(running="restart runs", asks="Approve it", late=True, sped_up=20.0)).decode()
 
-    places = [text.index(word) for word in ("Asked of you", "Now", "Running", "Tried", "Seen", "Left", "Note")]
+    places = [text.index(word) for word in ("Asked of you", "Now", "Running", "FactSet", "Tried", "Seen", "Left", "Note")]
     assert places == sorted(places)
     assert "20 times faster" in text
     assert "Sent late" in text
@@ -253,17 +309,46 @@ def channel(kind: str, url: str, session: aiohttp.ClientSession) -> Notifier:
 async def test_every_answer_is_told_apart_and_no_secret_is_in_an_error(
     kind: str, status: int, error: type[Exception], there: Answering, session: aiohttp.ClientSession
 ) -> None:
-    """Permanent, throttled, transient: the outbox decides by type."""
+    """Permanent, throttled, transient: the outbox decides by type. A proxy that repeats the whole request betrays nothing."""
     there.status, there.headers = status, {"Retry-After": "7", "Location": "http://elsewhere.example"}
+    there.text = f"POST /hook?sig={SECRET} Authorization: Bearer {SECRET} {{'routing_key': '{SECRET}'}} refused"
 
     with pytest.raises(error) as raised:
         await channel(kind, there.url, session).send(notice())
 
     assert SECRET not in str(raised.value)
     assert "night" in str(raised.value)
+    assert "refused" in str(raised.value)
     if isinstance(raised.value, ThrottledError):
         assert raised.value.retry_after == timedelta(seconds=7)
     assert len(there.requests) == 1
+
+
+async def test_a_date_to_come_back_at_counts_from_the_answers_own_clock(there: Answering, session: aiohttp.ClientSession) -> None:
+    """Retry-After may be an HTTP date; ours and theirs may differ."""
+    there.status = 429
+    there.headers = {"Retry-After": "Tue, 24 Nov 2026 12:01:30 GMT", "Date": "Tue, 24 Nov 2026 12:00:00 GMT"}
+
+    with pytest.raises(ThrottledError) as raised:
+        await channel("teams", there.url, session).send(notice())
+
+    assert raised.value.retry_after == timedelta(seconds=90)
+
+
+@pytest.mark.parametrize("kind", ["pagerduty", "teams", "webhook"])
+async def test_a_url_that_is_none_is_not_tried_again(kind: str, session: aiohttp.ClientSession) -> None:
+    """The fallback is taken at once; repeating would never help."""
+    with pytest.raises(RejectedError, match="configured URL") as raised:
+        await channel(kind, "not a url", session).send(notice())
+
+    assert SECRET not in str(raised.value)
+
+
+async def test_pagerduty_vouches_only_with_its_202(there: Answering, session: aiohttp.ClientSession) -> None:
+    """A proxy's 200 is no PagerDuty."""
+    there.status = 200
+
+    assert not (await channel("pagerduty", there.url, session).send(notice())).reached
 
 
 @pytest.mark.parametrize("kind", ["pagerduty", "teams", "webhook"])
