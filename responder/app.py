@@ -15,13 +15,14 @@ import aiohttp
 from responder.actions.catalogue import ActionCatalogue, catalogue
 from responder.actions.planning import PlanSettings
 from responder.clock import SpedUpClock, SystemClock
-from responder.clusters.kubernetes import KubernetesAccess, connect
+from responder.clusters.kubernetes import READS, KubernetesAccess, connect
 from responder.http.auth import Authentication, token
 from responder.http.server import Server
 from responder.model.action import Permission
 from responder.model.errors import RemoteError, SettingsError
 from responder.notifiers import build
 from responder.policy.case import House
+from responder.policy.rbac import needs
 from responder.policy.targets import ClusterIdentity, Exporters
 from responder.ports import Clock, ClusterHands, ClusterView, Notifier
 from responder.service.explain import Explainer
@@ -260,26 +261,34 @@ async def serve(app: App, *, started: Callable[[], None] | None = None) -> None:
 
 
 async def missing_permissions(app: App) -> dict[str, list[str]]:
-    """Ask every cluster whether we hold the permissions that armed rules need, and log each that is missing with its rung."""
-    armed = {entry.rule for entry in app.settings.act_entries()}
-    needed: dict[Permission, list[str]] = {}
-    for rule in app.rulebook.rules.values():
-        for rung in rule.ladder if rule.name in armed else ():
-            for call in rung.do:
-                for permission in app.catalogue.actions[call.name].permissions if call.name in app.catalogue.actions else ():
-                    needed.setdefault(permission, []).append(f"{rule.name}/{rung.name}")
+    """Ask every cluster whether we hold what we read and what armed rules write, where they are armed; log each that is missing.
+
+    Returns:
+        Cluster to lines such as ``patch deployments in shop (pod-crash-loop/restart)``; clusters that lack nothing are left out.
+    """
     missing: dict[str, list[str]] = {}
     for name, view in app.views.items():
+        wanted = needs(app.rulebook.rules.values(), app.settings.act_entries(), app.catalogue, cluster=name)
+        wide = {one.permission: one.rungs for one in wanted if one.namespaces is None}
+        asked: list[tuple[str, dict[Permission, tuple[str, ...]]]] = [("", dict.fromkeys(READS, ("reading",)) | wide)]
+        for namespace in sorted({one for need in wanted for one in need.namespaces or ()}):
+            here = {one.permission: one.rungs for one in wanted if one.namespaces is not None and namespace in one.namespaces}
+            asked.append((namespace, here))
         try:
-            held = await view.permitted(list(needed))
+            for namespace, by in asked:
+                held = await view.permitted(list(by), namespace=namespace)
+                for permission in (one for one, allowed in held.items() if not allowed):
+                    rungs = by[permission]
+                    where = f" in {namespace}" if namespace else ""
+                    logger().warning(
+                        "permission_missing",
+                        cluster=name,
+                        verb=permission.verb,
+                        resource=permission.resource,
+                        namespace=namespace,
+                        rungs=rungs,
+                    )
+                    missing.setdefault(name, []).append(f"{permission.verb} {permission.resource}{where} ({', '.join(rungs)})")
         except (RemoteError, TimeoutError) as error:
             logger().warning("cluster_failed", cluster=name, problem=str(error))
-            continue
-        for permission, allowed in held.items():
-            if not allowed:
-                rungs = needed[permission]
-                logger().warning(
-                    "permission_missing", cluster=name, verb=permission.verb, resource=permission.resource, rungs=rungs
-                )
-                missing.setdefault(name, []).append(f"{permission.verb} {permission.resource} ({', '.join(rungs)})")
     return missing

@@ -19,7 +19,7 @@ from rich.table import Table
 from responder import __version__
 from responder.actions.catalogue import catalogue
 from responder.app import assembled, serve
-from responder.cli import demo
+from responder.cli import demo, rbac
 from responder.cli.client import ServiceError, call
 from responder.clock import SystemClock
 from responder.model.alert import SourceKind
@@ -37,6 +37,7 @@ app = typer.Typer(
 )
 incidents_app = typer.Typer(help="List incidents, or tell one something.", invoke_without_command=True)
 app.add_typer(incidents_app, name="incidents")
+app.command("rbac")(rbac.command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str, typer.Option("--url", envvar="RESPONDER_URL", help="The running service.")]

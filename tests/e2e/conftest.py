@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,38 @@ class ControlPlane:
 
     kubeconfig: Path
     kubectl: str
+
+    def ctl(self, *arguments: str, stdin: str = "") -> str:
+        """Run kubectl as an administrator and return what it prints."""
+        done = subprocess.run(
+            [self.kubectl, "--kubeconfig", str(self.kubeconfig), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def service_account(self, *rbac: str) -> Path:
+        """Make the service account with the very roles that ``responder rbac`` prints, and return a kubeconfig that is it.
+
+        Args:
+            rbac: Options of ``responder rbac``.
+        """
+        made = subprocess.run(
+            [sys.executable, "-m", "responder", "rbac", *rbac], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        assert made.returncode == 0, made.stderr
+        self.ctl("create", "namespace", "responder")
+        self.ctl("-n", "responder", "create", "serviceaccount", "responder")
+        self.ctl("apply", "-f", "-", stdin=made.stdout)
+        token = self.ctl("-n", "responder", "create", "token", "responder", "--duration=1h").strip()
+        config = json.loads(self.kubeconfig.read_text())
+        config["users"] = [{"name": "admin", "user": {"token": token}}]
+        path = self.kubeconfig.with_name("kubeconfig-responder")
+        path.write_text(json.dumps(config))
+        return path
 
 
 @pytest.fixture

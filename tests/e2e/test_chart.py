@@ -11,10 +11,13 @@ import pytest
 import yaml
 
 from responder.actions.catalogue import catalogue
+from responder.policy.rbac import WIDE, permissions_of
+from responder.rules.load import load_rules
 from responder.settings import load_settings
 from tests.e2e.conftest import ROOT, ControlPlane, require
 
 CHART = ROOT / "helm"
+SHIPPED = load_rules([ROOT / "rules"], catalogue=catalogue().names).rules
 SNAPSHOTS = Path(__file__).parent / "chart"
 
 
@@ -92,20 +95,51 @@ def test_in_shadow_nothing_may_be_written() -> None:
     assert verbs == {"get", "list", "watch"}
 
 
-def test_an_armed_namespace_grants_exactly_what_the_actions_write() -> None:
-    """Each action lists its permissions; the role is their union, in that namespace only."""
-    role = one("Role", rendered(*ARMED))
-    granted = {
+def granted(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+    return {
         (verb, group, resource)
         for rule in role["rules"]
         for verb in rule["verbs"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    needed = {(one.verb, one.group, one.resource) for action in catalogue().actions.values() for one in action.permissions}
 
-    assert role["metadata"]["namespace"] == "shop"
-    assert granted == needed
+
+@pytest.mark.parametrize("name", [rule.name for rule in SHIPPED])
+def test_arming_a_rule_grants_exactly_what_its_ladder_writes(name: str) -> None:
+    """Each action lists its permissions; a role is the union over the armed rules, and nothing more."""
+    (rule,) = [rule for rule in SHIPPED if rule.name == name]
+    needed = {(one.verb, one.group, one.resource) for one in permissions_of(rule, catalogue())}
+    documents = rendered("--set-json", f'config.act=["{name}"]', "--set-json", 'rbac.write.namespaces=["shop"]')
+    writing = [one for one in documents if one["kind"] in {"Role", "ClusterRole"} and one["metadata"]["name"] == "night-write"]
+
+    assert [one["metadata"].get("namespace") for one in writing] == (
+        [] if not needed else [None] if rule.target.kind in WIDE else ["shop"]
+    )
+    assert not needed or granted(writing[0]) == needed
+
+
+def test_namespaces_alone_grant_nothing() -> None:
+    """What is in shadow needs only to look, wherever it could be armed."""
+    kinds = {one["kind"] for one in rendered("--set-json", 'rbac.write.namespaces=["shop"]', "--set", "rbac.write.all=true")}
+
+    assert "Role" not in kinds
+    assert [one["metadata"]["name"] for one in rendered("--set", "rbac.write.all=true") if one["kind"] == "ClusterRole"] == [
+        "night-read"
+    ]
+
+
+def test_a_rule_of_ones_own_brings_its_permissions_or_is_refused() -> None:
+    """The chart cannot derive them; it says which command does."""
+    done = helm("template", "night", str(CHART), "--set-json", 'config.act=["mine"]', check=False)
+    given = '[{"apiGroups":["apps"],"resources":["deployments/scale"],"verbs":["patch"]}]'
+    own = ("--set-json", 'config.act=[{"rule":"mine"}]', "--set-json", f"rbac.write.permissions={given}")
+
+    assert done.returncode != 0
+    assert "responder rbac" in done.stderr
+    assert granted(one("Role", rendered(*own, "--set-json", 'rbac.write.namespaces=["shop"]'))) == {
+        ("patch", "apps", "deployments/scale")
+    }
 
 
 def test_the_configuration_in_the_chart_is_one_that_the_program_takes(tmp_path: Path) -> None:
@@ -169,7 +203,8 @@ async def test_a_real_api_server_takes_the_chart_and_holds_its_permissions(contr
     assert can("list", "pods", "-A")
     assert can("get", "pods", "--subresource=log", "-n", "other")
     assert can("patch", "deployments", "-n", "shop")
-    assert can("create", "pods", "--subresource=eviction", "-n", "shop")
+    assert can("delete", "pods", "-n", "shop")
+    assert not can("create", "pods", "--subresource=eviction", "-n", "shop")  # no rung of the armed rule evicts
     assert not can("patch", "deployments", "-n", "other")
     assert not can("get", "secrets", "-n", "shop")
     assert not can("delete", "namespaces", "shop")

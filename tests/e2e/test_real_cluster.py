@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from responder.actions.planning import PlanInput
-from responder.clusters.kubernetes import KubernetesAccess, KubernetesView, connect
+from responder.clusters.kubernetes import READS, KubernetesAccess, KubernetesView, connect
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.model.action import End, Outcome, Permission, Plan, Refusal, Verb, Wait, Write
 from responder.model.cluster import Snapshot
@@ -79,19 +79,24 @@ class Kubelet:
 
 @pytest.fixture
 async def played(control_plane: ControlPlane) -> AsyncIterator[tuple[KubernetesView, Any, Kubelet]]:
-    view, hands = await connect(KubernetesAccess(name="real", kubeconfig=str(control_plane.kubeconfig)), now=now)
-    kubelet = Kubelet(view._client)
-    await view._client.send("POST", "/api/v1/namespaces", body={"metadata": {"name": NS}})
+    """Our adapter as the very service account that ``responder rbac`` makes; the world is played by an administrator."""
+    admin, _ = await connect(KubernetesAccess(name="real", kubeconfig=str(control_plane.kubeconfig)), now=now)
+    world = admin._client
+    kubelet = Kubelet(world)
+    await world.send("POST", "/api/v1/namespaces", body={"metadata": {"name": NS}})
+    ours = control_plane.service_account("--rules", "rules", "--rules", "tests/e2e/rules", "--arm", f"all={NS}")
+    view, hands = await connect(KubernetesAccess(name="real", kubeconfig=str(ours)), now=now)
     template = {"metadata": {"labels": {"app": "api"}}, "spec": {"containers": [{"name": "api", "image": "shop/api:1"}]}}
     deployment = {
         "metadata": {"name": "api", "annotations": {"team": "blue"}},
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "api"}}, "template": template},
     }
-    await view._client.send("POST", f"/apis/apps/v1/namespaces/{NS}/deployments", body=deployment)
+    await world.send("POST", f"/apis/apps/v1/namespaces/{NS}/deployments", body=deployment)
     service = {"metadata": {"name": "api"}, "spec": {"selector": {"app": "api"}, "ports": [{"port": 80}]}}
-    await view._client.send("POST", f"/api/v1/namespaces/{NS}/services", body=service)
+    await world.send("POST", f"/api/v1/namespaces/{NS}/services", body=service)
     yield view, hands, kubelet
     await view.close()
+    await admin.close()
 
 
 async def target(view: KubernetesView) -> Target:
@@ -234,11 +239,17 @@ async def test_targets_evidence_and_permissions_on_a_real_api_server(played: tup
         assert found == {("Deployment", "api")}, (kind, name, answer.detail)
     absent = await view.look_up(Lookup(kind="Deployment", cluster="real", namespace=NS, name="nobody"))
     items = {one.name: one for one in await view.evidence(snap)}
-    held = await view.permitted([Permission(verb="patch", group="apps", resource="deployments")])
+    patch = Permission(verb="patch", group="apps", resource="deployments")
+    here = await view.permitted([patch], namespace=NS)
+    everywhere = await view.permitted([patch, *READS, Permission(verb="get", group="", resource="secrets")])
 
     assert absent.presence is Presence.ABSENT
     assert "object/Deployment/api.yaml" in items
     assert b"managedFields" not in items["object/Deployment/api.yaml"].content
     assert all(one.content or one.problem or one.name.startswith("logs/") for one in items.values())
-    assert list(held.values()) == [True]
+    assert list(here.values()) == [True]
+    assert [one for one, allowed in everywhere.items() if not allowed] == [
+        patch,
+        Permission(verb="get", group="", resource="secrets"),
+    ]
     assert json.dumps(list(items))

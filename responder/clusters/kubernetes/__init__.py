@@ -12,6 +12,7 @@ from datetime import datetime
 
 from responder.clusters.kubernetes.client import KubernetesClient, load_access
 from responder.clusters.kubernetes.hands import KubernetesHands
+from responder.clusters.kubernetes.permissions import READS
 from responder.clusters.kubernetes.view import KubernetesView
 
 
@@ -35,4 +36,4 @@ async def connect(access: KubernetesAccess, *, now: Callable[[], datetime]) -> t
     return KubernetesView(access.name, client, now=now), KubernetesHands(access.name, client)
 
 
-__all__ = ["KubernetesAccess", "KubernetesHands", "KubernetesView", "connect"]
+__all__ = ["READS", "KubernetesAccess", "KubernetesHands", "KubernetesView", "connect"]
