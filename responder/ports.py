@@ -28,6 +28,7 @@ from responder.model.storing import (
     ModeRow,
     NewDelivery,
     OutboxRow,
+    Replica,
     RoutedAlert,
     RoutedResult,
     Scopes,
@@ -247,6 +248,15 @@ class Store(Protocol):
 
     async def seen_healthy(self, revisions: Sequence[str]) -> Sequence[str]:
         """Return those of these revisions that were ever seen healthy."""
+
+    async def beat(self, replica: Replica) -> Sequence[Replica]:
+        """Say that this replica lives and return all that said so within the last hour, newest first."""
+
+    async def leave(self, replica: str) -> None:
+        """Forget a replica that stops."""
+
+    def steady(self) -> bool:
+        """Tell whether the store's clock has kept pace with our own for one lease; while it has not, nothing disruptive is written."""
 
     async def close(self) -> None:
         """Finish what is under way and release the store; idempotent."""

@@ -23,29 +23,42 @@ from responder.model.errors import ThrottledError, TransientError
 R = TypeVar("R")
 
 
-def _wait(state: RetryCallState) -> float:
+def _wait(state: RetryCallState, first: float) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
-    backoff: float = wait_random_exponential(multiplier=0.2, max=5)(state)
+    backoff: float = wait_random_exponential(multiplier=first, max=5)(state)
     if isinstance(error, ThrottledError) and error.retry_after is not None:
         return max(backoff, error.retry_after.total_seconds())
     return backoff
 
 
-async def repeated(read: Callable[[], Awaitable[R]], *, attempts: int = 3, within: timedelta = timedelta(seconds=8)) -> R:
-    """Repeat a read while it fails transiently.
+async def repeated(
+    read: Callable[[], Awaitable[R]],
+    *,
+    attempts: int = 3,
+    within: timedelta = timedelta(seconds=8),
+    on: type[Exception] = TransientError,
+    pause: timedelta = timedelta(milliseconds=200),
+) -> R:
+    """Repeat a read, or a transaction that was rolled back, while it fails transiently.
 
     Args:
         read: Idempotent.
         attempts: Most tries.
         within: No further try begins after this long.
+        on: What is repeated.
+        pause: Longest before the second try; doubled for each further one, at most 5 s.
 
     Raises:
-        TransientError: The last one, when it never worked.
+        TransientError: The last one (or ``on``), when it never worked.
     """
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type(TransientError),
+        retry=retry_if_exception_type(on),
         stop=stop_after_attempt(attempts) | stop_after_delay(within.total_seconds()),
-        wait=_wait,
+        wait=lambda state: _wait(state, pause.total_seconds()),
         reraise=True,
     )
-    return await retrying(read)
+
+    async def once() -> R:
+        return await read()  # a plain function that returns an awaitable is not awaited by tenacity
+
+    return await retrying(once)

@@ -10,6 +10,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from tests import postgres
+
 settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
 
@@ -32,3 +34,19 @@ def _quiet() -> None:
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.PostgresServer]:
+    """A PostgreSQL of this session; skipped with the reason where there is none, and never in CI."""
+    with postgres.running_server() as server:
+        postgres.now(postgres.prepare(server))
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.PostgresServer) -> Iterator[str]:
+    """A fresh database of the newest schema."""
+    name = postgres.now(postgres.create(postgres_server))
+    yield postgres_server.database(name)
+    postgres.now(postgres.drop(postgres_server, name))

@@ -229,6 +229,21 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """A process that works on this store.
+
+    Attributes:
+        id: Its name in leases, of this life of it only. incarnation: Where it runs: host and process.
+        seen_at: When it last said that it lives.
+    """
+
+    id: str
+    incarnation: str = ""
+    version: str = ""
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModeRow:
     """A switch: ``scope`` is ``global`` or ``cluster/<name>``."""
 

@@ -1,4 +1,4 @@
-"""What the store promises, over both of its runners."""
+"""What the store promises, over its three runners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,18 +27,6 @@ from tests import builders as make
 from tests.fakes.clock import FakeClock
 
 LEASE = timedelta(seconds=15)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(params=["inline", "sqlite"])
-async def store(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> AsyncIterator[SqlStore]:
-    opened = open_memory(clock) if request.param == "inline" else open_sqlite(tmp_path / "store.sqlite", clock)
-    yield opened
-    await opened.close()
 
 
 def delivery(key: str = "k", body: bytes = b"{}") -> NewDelivery:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from responder.model.incident import Candidate, Command, Phase, Signal, SignalKi
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
 from responder.model.storing import Claimed, DeliveryState, NewDelivery, RoutedAlert, RoutedResult, Scopes, Transition
-from responder.stores import SqlStore, open_memory, open_sqlite
+from responder.stores import SqlStore, open_sqlite
 from responder.stores.sql import tables
 from responder.stores.sql.keeping import INCIDENT_BYTES, ITEM_BYTES
 from tests import builders as make
@@ -25,18 +24,6 @@ from tests.fakes.clock import FakeClock
 
 LEASE = timedelta(seconds=15)
 LATER = make.NOON + timedelta(minutes=5)
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture(params=["inline", "sqlite"])
-async def store(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> AsyncIterator[SqlStore]:
-    opened = open_memory(clock) if request.param == "inline" else open_sqlite(tmp_path / "store.sqlite", clock)
-    yield opened
-    await opened.close()
 
 
 def delivery(key: str = "k") -> NewDelivery:
@@ -300,11 +287,28 @@ async def test_what_the_schema_refuses_is_a_bug_and_not_an_outage(store: SqlStor
 
 
 async def test_a_database_of_a_newer_release_is_refused_and_not_locked(tmp_path: Path) -> None:
-    """The message says what to do, and the right release can open it."""
+    """It took something away that this one needs; the message says what to do, and the right release can open it."""
     store = open_sqlite(tmp_path / "s.sqlite", FakeClock())
     await store.runner.run(lambda db: db.execute(text("update alembic_version set version_num = '9999'")))
+    await store.runner.run(lambda db: db.execute(text("update compatibility set least_revision = '9998'")))
     await store.close()
 
     for _ in range(2):
         with pytest.raises(SettingsError, match="newer release"):
             open_sqlite(tmp_path / "s.sqlite", FakeClock())
+
+
+async def test_a_database_that_a_newer_release_has_only_added_to_is_used(tmp_path: Path) -> None:
+    """Rolled back, or started again in the middle of an upgrade: this release finds all that it knows, and migrates nothing."""
+    path = tmp_path / "s.sqlite"
+    store = open_sqlite(path, FakeClock())
+    await store.accept([delivery()])
+    await store.runner.run(lambda db: db.execute(text("alter table deliveries add column of_the_next_release text")))
+    await store.runner.run(lambda db: db.execute(text("update alembic_version set version_num = '9999'")))
+    await store.close()
+
+    again = open_sqlite(path, FakeClock())
+
+    assert await again.backlog() == 1
+    assert await again.accept([delivery("other")]) == [True]
+    await again.close()

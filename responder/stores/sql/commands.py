@@ -13,7 +13,7 @@ from responder.model.reason import Reason
 from responder.model.storing import Counts, Scopes, StoredChange
 from responder.stores.sql import tables
 from responder.stores.sql.codec import instant, pack, span, unpack
-from responder.stores.sql.dialect import insert_new
+from responder.stores.sql.dialect import insert_new, take_turns
 
 K = tables.commands
 C = tables.claims
@@ -23,9 +23,13 @@ NOT_RUN = ("stopped", "refused", "rejected")
 
 
 def denied(db: Connection, now: int, incident: Incident, scopes: Scopes) -> tuple[Reason, str] | None:
-    """Return why an intention is not granted, with the other incident or the numbers; None when it is. Stores nothing."""
+    """Return why an intention is not granted, with the other incident or the numbers; None when it is. Stores nothing.
+
+    From here to the end of the transaction nobody else is granted anything in this cluster: what was counted stays so.
+    """
     if not scopes.target:
         return None
+    take_turns(db, tables.cluster_turns, "cluster", scopes.cluster)
     other = _holder(db, scopes.target, incident.id)
     if other is not None:
         return Reason.ANOTHER_HAND, f"{other[0]} holds {other[1]}"

@@ -80,7 +80,7 @@ def finish(db: Connection, delivery_id: int, state: DeliveryState, note: str, sh
 
 def failed(db: Connection, now: int, delivery_id: int, note: str, again_in: timedelta) -> int:
     """Count a failed routing; the third one keeps it, marked. One that somebody else has routed meanwhile stays routed."""
-    row = db.execute(select(T.c.tries, T.c.state).where(T.c.id == delivery_id)).first()
+    row = db.execute(select(T.c.tries, T.c.state).where(T.c.id == delivery_id).with_for_update()).first()
     if row is None or row.state != str(DeliveryState.NEW):
         return 0 if row is None else int(row.tries)
     tries = int(row.tries) + 1

@@ -25,7 +25,13 @@ def check_sqlite() -> None:
         raise SettingsError(f"SQLite {sqlite3.sqlite_version} is too old; at least {'.'.join(map(str, LEAST_SQLITE))} is needed")
 
 
-def translated(error: DBAPIError, *, where: str, doing: str) -> ResponderError:
+def translated(
+    error: DBAPIError,
+    *,
+    where: str,
+    doing: str,
+    advice: str = "nothing was stored; check the disk and its free space, it is tried again",
+) -> ResponderError:
     """Return our error for a driver's: a statement that the schema refuses is a bug in us, everything else is the store's trouble.
 
     The difference matters: what is unavailable is tried again, and a bug tried again is tried for ever.
@@ -34,12 +40,11 @@ def translated(error: DBAPIError, *, where: str, doing: str) -> ResponderError:
         error: As raised.
         where: Which store.
         doing: The operation's name.
+        advice: For the store's trouble: what to do.
     """
     bug = isinstance(error, IntegrityError | ProgrammingError | DataError | NotSupportedError)
-    said = f"store {where}, {doing}: {error.orig}; nothing was stored"
-    problem = (
-        InvariantError(said) if bug else StoreUnavailableError(f"{said}; check the disk and its free space, it is tried again")
-    )
+    said = f"store {where}, {doing}: {error.orig}"
+    problem = InvariantError(f"{said}; nothing was stored") if bug else StoreUnavailableError(f"{said}; {advice}")
     problem.__cause__ = error
     return problem
 

@@ -1,4 +1,12 @@
-"""Brings a database to the newest schema. Alembic, configured in code: it must work from an installed wheel."""
+"""Brings a database to the newest schema. Alembic, configured in code: it must work from an installed wheel.
+
+Releases N and N+1 run side by side during an upgrade, and N may start again on what N+1 has migrated: migrations only add, so N finds
+everything it knows. The check is therefore not "is the schema mine" but "may I use it": the table ``compatibility`` names the newest
+revision known to the oldest release that still can. A migration that takes something away (two releases after its last use) raises it.
+
+The decision a reader would question: an additive migration never raises it, and a release never reads what it did not migrate to. So the
+answer lives in the database, where an old release can read it, and not in the code, of which the old release has only its own.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +14,67 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, select, text
 
 from responder.model.errors import SettingsError
+from responder.stores.sql import tables
 
 HERE = Path(__file__).parent / "migrations"
+TURN = 7_305_912_446
+"""Key of the advisory lock: one migrates at a time, the others wait and find nothing left to do. Any number would do."""
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, *, scripts: Path = HERE) -> str:
     """Run every migration that is missing, in the connection's own transaction.
 
+    Args:
+        connection: In a transaction.
+        scripts: Where the migrations are.
+
+    Returns:
+        The schema's revision when it is ahead of this release and fit for it; "" otherwise.
+
     Raises:
-        SettingsError: A newer release has migrated this database already.
+        SettingsError: A newer release has made this database unfit for this one, or nobody knows whether it has.
     """
     config = Config()
-    config.set_main_option("script_location", str(HERE))
+    config.set_main_option("script_location", str(scripts))
     config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise SettingsError(
-            f"the store's schema cannot be brought up to date: {error}; was it used by a newer release? then run that one"
-        ) from error
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("select pg_advisory_xact_lock(:turn)"), {"turn": TURN})
+    script = ScriptDirectory.from_config(config)
+    head = str(script.get_current_head())
+    present = revision(connection)
+    if present == head:
+        return ""
+    if present is not None and present not in {one.revision for one in script.walk_revisions()}:
+        least = least_revision(connection)
+        if least is None or least > head:
+            raise SettingsError(
+                f"the store's schema is {present}, made by a newer release, and needs a release that knows at least "
+                f"{least or 'nobody knows which'}; this one knows {head}: run the newer release, or restore an older database"
+            )
+        return present
+    command.upgrade(config, "head")
+    return ""
+
+
+def newest(scripts: Path = HERE) -> str:
+    """Return the revision that this release migrates to."""
+    config = Config()
+    config.set_main_option("script_location", str(scripts))
+    return str(ScriptDirectory.from_config(config).get_current_head())
+
+
+def revision(connection: Connection) -> str | None:
+    """Return the schema's revision; None for an empty database."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def least_revision(connection: Connection) -> str | None:
+    """Return the newest revision known to the oldest release that can use this schema; None when it does not say."""
+    if not inspect(connection).has_table(tables.compatibility.name):
+        return None
+    return connection.execute(select(tables.compatibility.c.least_revision)).scalar()

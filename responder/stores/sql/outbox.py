@@ -139,7 +139,7 @@ def failed(db: Connection, now: int, row: OutboxRow, answer: str, again_at: int 
 
 
 def _mine(db: Connection, row: OutboxRow) -> bool:
-    found = db.execute(select(O.c.fence, O.c.state).where(O.c.id == row.id)).first()
+    found = db.execute(select(O.c.fence, O.c.state).where(O.c.id == row.id).with_for_update()).first()
     return found is not None and found.fence == row.fence and found.state == "waiting"
 
 

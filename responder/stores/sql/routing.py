@@ -15,7 +15,7 @@ from responder.model.storing import Delivery, DeliveryState, RoutedAlert, Routed
 from responder.policy.grouping import fires, merge
 from responder.stores.sql import deliveries, incidents, tables
 from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, pack, unpack
-from responder.stores.sql.dialect import insert_new
+from responder.stores.sql.dialect import insert_new, lock_rows
 
 T = tables.alerts
 PUSH = timedelta(minutes=1)
@@ -41,6 +41,7 @@ def route(
     shape: str,
 ) -> list[RoutedResult]:
     """Store judged alerts, join or open their incidents, and end their delivery."""
+    lock_rows(db, T, "instance", (routed.alert.instance for routed in alerts))
     results = [_one(db, now, routed) for routed in alerts]
     if delivery is not None:
         deliveries.finish(db, delivery.id, state, note, shape)
@@ -49,7 +50,7 @@ def route(
 
 def _one(db: Connection, now: int, routed: RoutedAlert) -> RoutedResult:
     at = instant(now)
-    row = db.execute(select(T).where(T.c.instance == routed.alert.instance)).first()
+    row = db.execute(select(T).where(T.c.instance == routed.alert.instance).with_for_update()).first()
     before = instance(row) if row is not None else None
     if routed.again:
         if before is None or before.status is not AlertStatus.FIRING:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from responder.model.errors import StoreUnavailableError
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Entry, Incident, Instance, Mode, Signal
 from responder.model.reason import Reason
@@ -19,6 +21,7 @@ from responder.model.storing import (
     ModeRow,
     NewDelivery,
     OutboxRow,
+    Replica,
     RoutedAlert,
     RoutedResult,
     Scopes,
@@ -26,8 +29,9 @@ from responder.model.storing import (
     Transition,
 )
 from responder.ports import Clock
-from responder.stores.sql import commands, deliveries, forgetting, incidents, keeping, outbox, routing
+from responder.stores.sql import commands, deliveries, forgetting, incidents, keeping, outbox, replicas, routing
 from responder.stores.sql.codec import instant, millis, not_before
+from responder.stores.sql.database_time import DatabaseTime
 from responder.stores.sql.runners.inline import InlineRunner
 from responder.stores.sql.runners.sqlite import SqliteRunner
 
@@ -61,16 +65,80 @@ def open_memory(clock: Clock) -> SqlStore:
     return SqlStore(InlineRunner(), clock)
 
 
-class SqlStore:
-    """Implements ``ports.Store``; see there for what each method promises."""
+async def open_postgres(url: str, clock: Clock, *, pool: int = 8, database_time: bool = True) -> SqlStore:
+    """Open a store that any number of processes share.
 
-    def __init__(self, runner: Runner, clock: Clock) -> None:
+    Args:
+        url: ``postgresql://…``; holds a secret.
+        clock: Our own. The store's clock is the database's, in ``SqlStore.clock``; the whole service must be given that one.
+        pool: Most connections for operations; one more listens.
+        database_time: False keeps to ``clock``: for tests that move it by hand.
+
+    Raises:
+        SettingsError: It cannot be reached or used; says what to do.
+    """
+    from responder.stores.sql.runners.postgres import PostgresRunner  # noqa: PLC0415 - who runs on SQLite does not load its driver
+
+    runner = await PostgresRunner.open(url, pool=pool)
+    store = SqlStore(runner, clock, time=DatabaseTime(clock) if database_time else None)
+    try:
+        await store.read_clock()
+    except StoreUnavailableError:
+        await store.close()
+        raise
+    return store
+
+
+class SqlStore:
+    """Implements ``ports.Store``; see there for what each method promises.
+
+    Attributes:
+        clock: The store's time. On SQLite it is the one given.
+    """
+
+    def __init__(self, runner: Runner, clock: Clock, *, time: DatabaseTime | None = None) -> None:
         self.runner = runner
-        self._clock = clock
+        self._time = time
+        self._clock = self.clock = time or clock
 
     @property
     def _now(self) -> int:
         return millis(self._clock.now())
+
+    async def _timed(self, operation: Callable[..., R], *arguments: Any) -> R:
+        """Run an operation that begins or renews leases: the time is read anew first, in the same transaction."""
+        time = self._time
+        if time is None:
+            return await self.runner.run(operation, self._now, *arguments)
+
+        @functools.wraps(operation)
+        def timed(db: Any) -> R:
+            time.sample(db)
+            if time.stepped_back:
+                replicas.after_step_back(db, self._now)
+            return operation(db, self._now, *arguments)
+
+        stepped_back = time.stepped_back
+        result = await self.runner.run(timed)
+        if stepped_back:  # seen before this one began, so this one has looked after it and has been stored
+            time.stepped_back = False
+        return result
+
+    async def read_clock(self) -> None:
+        """Read the store's clock."""
+        await self._timed(lambda _db, _now: None)
+
+    def steady(self) -> bool:
+        """See ``ports.Store``."""
+        return self._time is None or self._time.steady()
+
+    async def beat(self, replica: Replica) -> Sequence[Replica]:
+        """See ``ports.Store``."""
+        return await self._timed(replicas.beat, replica)
+
+    async def leave(self, replica: str) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(replicas.leave, self._now, replica)
 
     async def accept(self, given: Sequence[NewDelivery]) -> Sequence[bool]:
         """See ``ports.Store``."""
@@ -82,7 +150,7 @@ class SqlStore:
 
     async def claim_deliveries(self, *, limit: int, lease: timedelta) -> Sequence[Delivery]:
         """See ``ports.Store``."""
-        return await self.runner.run(deliveries.claim, self._now, limit, lease)
+        return await self._timed(deliveries.claim, limit, lease)
 
     async def known(self, instances: Sequence[str]) -> Mapping[str, Instance]:
         """See ``ports.Store``."""
@@ -108,7 +176,7 @@ class SqlStore:
 
     async def claim_incidents(self, *, owner: str, limit: int, lease: timedelta, own: Sequence[str]) -> Sequence[Claimed]:
         """See ``ports.Store``."""
-        return await self.runner.run(incidents.claim, self._now, owner, limit, lease, tuple(own))
+        return await self._timed(incidents.claim, owner, limit, lease, tuple(own))
 
     async def free_owner(self, owner: str) -> None:
         """Free the leases of an owner that starts anew (embedded store only: its lock file proves that nobody else holds them)."""
@@ -116,7 +184,7 @@ class SqlStore:
 
     async def renew(self, *, owner: str, ids: Sequence[str], lease: timedelta) -> Mapping[str, datetime]:
         """See ``ports.Store``."""
-        return await self.runner.run(incidents.renew, self._now, owner, tuple(ids), lease)
+        return await self._timed(incidents.renew, owner, tuple(ids), lease)
 
     async def peek(self, incident: str) -> tuple[Sequence[Signal], int]:
         """See ``ports.Store``."""
@@ -149,7 +217,7 @@ class SqlStore:
 
     async def claim_outbox(self, *, limit: int, lease: timedelta) -> Sequence[OutboxRow]:
         """See ``ports.Store``."""
-        return await self.runner.run(outbox.claim, self._now, limit, lease)
+        return await self._timed(outbox.claim, limit, lease)
 
     async def outbox_sent(self, row: OutboxRow, *, answer: str, reached: bool) -> None:
         """See ``ports.Store``."""

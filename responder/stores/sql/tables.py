@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     literal_column,
     text,
 )
@@ -91,7 +92,7 @@ incidents = Table(
     Column("severity", Text, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),
-    Column("person_closed", Boolean, nullable=False, server_default=text("0")),
+    Column("person_closed", Boolean, nullable=False, server_default=false()),
     Column("state", LargeBinary, nullable=False),
     Column("state_v", Integer, nullable=False),
     Column("wake_at", BigInteger),
@@ -250,7 +251,25 @@ silences = Table(
     Column("ends_at", BigInteger, nullable=False),
 )
 
-replicas = Table("replicas", METADATA, Column("id", Text, primary_key=True), Column("seen_at", BigInteger, nullable=False))
+replicas = Table(
+    "replicas",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("incarnation", Text, nullable=False, server_default=""),
+    Column("version", Text, nullable=False, server_default=""),
+)
+
+cluster_turns = Table("cluster_turns", METADATA, Column("cluster", Text, primary_key=True))
+"""One row a cluster, locked while an intention is granted there: limits hold across replicas."""
+
+compatibility = Table(
+    "compatibility",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("least_revision", Text, nullable=False),
+)
+"""One row: the newest revision known to the oldest release that can work with this schema (``migrate``)."""
 
 modes = Table(
     "modes",

@@ -1,1 +1,1 @@
-"""Who carries the operations out: a writer thread for SQLite, or inline on a ``:memory:`` database for tests under virtual time."""
+"""Who carries the operations out: a writer thread for SQLite, a pool for PostgreSQL, or inline on ``:memory:`` for tests under virtual time."""

@@ -147,7 +147,7 @@ def upgrade() -> None:
         sa.Column("severity", sa.Text(), nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
-        sa.Column("person_closed", sa.Boolean(), server_default=sa.text("0"), nullable=False),
+        sa.Column("person_closed", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("state_v", sa.Integer(), nullable=False),
         sa.Column("wake_at", sa.BigInteger(), nullable=True),
