@@ -27,6 +27,12 @@ class ActEntry:
     rule: str
     where: LabelMatchers | None = None
 
+    def __str__(self) -> str:
+        """As people write it: ``pod-crash-loop where namespace="shop"``."""
+        if self.where is None:
+            return self.rule
+        return f"{self.rule} where {', '.join(matcher.text for matcher in self.where.matchers)}"
+
 
 def parse_act(value: Any) -> ActEntry:
     """Read one entry of ``act:``.

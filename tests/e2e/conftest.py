@@ -15,8 +15,12 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.image import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 DEBIAN = ROOT / ".e2e" / "debian" / "usr" / "bin"
@@ -140,6 +144,14 @@ class ControlPlane:
         return path
 
 
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The image's contents, built once."""
+    from tests.e2e.image import build_image  # noqa: PLC0415 - it needs ROOT from here
+
+    return build_image(tmp_path_factory.mktemp("image"))
+
+
 @pytest.fixture
 async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager on loopback."""
@@ -203,7 +215,7 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
                 [
                     manager, "--kubeconfig", str(kubeconfig), "--bind-address", "127.0.0.1", "--secure-port", str(free_port()),
                     "--cert-dir", str(tmp_path / "kcm"), "--service-account-private-key-file", str(tmp_path / "sa.key"),
-                    "--use-service-account-credentials=false", "--leader-elect=false",
+                    "--use-service-account-credentials=false", "--leader-elect=false", "--root-ca-file", str(tmp_path / "certs" / "apiserver.crt"),
                 ],
                 tmp_path / "kcm.log",
             )

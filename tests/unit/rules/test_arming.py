@@ -48,3 +48,9 @@ def test_an_entry_that_could_arm_more_than_meant_is_refused(entry: object, said:
     """An empty or misspelt ``where`` must not read as everywhere."""
     with pytest.raises(ValueError, match=said):
         parse_act(entry)
+
+
+def test_what_is_armed_is_said_as_people_write_it() -> None:
+    """In the log of every start."""
+    assert str(parse_act("a")) == "a"
+    assert str(parse_act({"rule": "a", "where": ['namespace="shop"', 'name!="x"']})) == 'a where namespace="shop", name!="x"'
