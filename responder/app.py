@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 
+from responder import __version__
 from responder.actions.catalogue import ActionCatalogue, catalogue
 from responder.actions.planning import PlanSettings
 from responder.clock import SpedUpClock, SystemClock
@@ -19,7 +21,8 @@ from responder.clusters.kubernetes import READS, KubernetesAccess, connect
 from responder.http.auth import Authentication, token
 from responder.http.server import Server
 from responder.model.action import Permission
-from responder.model.errors import RemoteError, SettingsError
+from responder.model.errors import RemoteError, SettingsError, StoreUnavailableError
+from responder.model.storing import Replica
 from responder.notifiers import build
 from responder.policy.case import House
 from responder.policy.rbac import needs
@@ -43,11 +46,12 @@ from responder.service.undo import Undo
 from responder.service.worker import Worker, WorkerParts
 from responder.settings import Settings
 from responder.sources import SOURCES
-from responder.stores import SqlStore, open_sqlite
+from responder.stores import SqlStore, open_postgres, open_sqlite
 from responder.telemetry import Metrics, logger
 from responder.web.api import Api, ApiParts
 
 SHADOW_CHANNEL = "shadow"
+EMBEDDED = "embedded"
 
 
 @dataclass(slots=True)
@@ -59,6 +63,7 @@ class App:
     store: SqlStore
     rulebook: Rulebook
     supervisor: Supervisor
+    replica: Replica
     server: Server
     reporter: Reporter
     explainer: Explainer
@@ -102,7 +107,8 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
     if unknown:
         raise SettingsError(f"act: there is no rule {', '.join(unknown)}; known are {', '.join(sorted(rulebook.rules))}")
     async with contextlib.AsyncExitStack() as stack:
-        store = store or open_sqlite(Path(settings.store.path), clock)
+        store = store or await _opened(settings, clock)
+        clock = store.clock  # on PostgreSQL the database's, for all of the service
         stack.push_async_callback(store.close)
         session = await stack.enter_async_context(aiohttp.ClientSession(trust_env=False, headers={"User-Agent": "responder"}))
         notifiers: dict[str, Notifier] = {
@@ -118,6 +124,22 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
         yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands)
 
 
+async def _opened(settings: Settings, clock: Clock) -> SqlStore:
+    if settings.store.url is None:
+        return open_sqlite(Path(settings.store.path), clock)
+    store = await open_postgres(settings.store.url.read().get_secret_value(), clock, pool=settings.store.pool)
+    if store.runner.schema_ahead:
+        logger().warning("schema_ahead", revision=store.runner.schema_ahead)
+    return store
+
+
+def _this_replica(settings: Settings) -> Replica:
+    """Return this process' name in leases: on SQLite the same in every life, so that a start frees what the last one held."""
+    where = f"{socket.gethostname()}/{os.getpid()}"
+    unique = EMBEDDED if settings.store.kind == "sqlite" else f"{where}/{secrets.token_hex(4)}"
+    return Replica(id=unique, incarnation=where, version=__version__)
+
+
 def _assemble(
     settings: Settings,
     clock: Clock,
@@ -130,6 +152,7 @@ def _assemble(
     hand: dict[str, ClusterHands],
 ) -> App:
     base_url = settings.http.public_url
+    replica = _this_replica(settings)
     limits = settings.limits.limits()
     pins = Pins(store=store, catalogue=known.names)
     configured = {cluster_scope(name): one.mode for name, one in settings.clusters.items()}
@@ -171,7 +194,7 @@ def _assemble(
             metrics=metrics,
             moves=moves,
         ),
-        owner="embedded",
+        owner=replica.id,
     )
     outbox = Outbox(
         store=store,
@@ -192,7 +215,9 @@ def _assemble(
         outbox=outbox,
         observer=Observer(views=views, store=store),
         metrics=metrics,
+        replica=replica,
     )
+    store.runner.on_notify = supervisor.poke
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
     explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
@@ -209,6 +234,7 @@ def _assemble(
             metrics=metrics,
             poke=supervisor.poke,
             undo=undo.of_incident,
+            replicas=lambda: supervisor.replicas,
             sped_up=settings.clock,
         )
     )
@@ -219,6 +245,7 @@ def _assemble(
         store=store,
         rulebook=rulebook,
         supervisor=supervisor,
+        replica=replica,
         server=server,
         reporter=reporter,
         explainer=explainer,
@@ -235,13 +262,15 @@ async def serve(app: App, *, started: Callable[[], None] | None = None) -> None:
         app: Assembled.
         started: Called once it listens.
     """
-    await app.store.free_owner("embedded")
+    if app.replica.id == EMBEDDED:
+        await app.store.free_owner(EMBEDDED)
     await app.server.start()
     logger().info(
         "service_started",
         listen=app.url,
         host=socket.gethostname(),
         pid=os.getpid(),
+        replica=app.replica.id,
         rules=len(app.rulebook.rules),
         clusters=sorted(app.views),
         authentication=app.settings.http.authentication,
@@ -257,6 +286,10 @@ async def serve(app: App, *, started: Callable[[], None] | None = None) -> None:
         await asyncio.gather(checks, return_exceptions=True)
         logger().info("service_stopping")
         await app.server.stop()
+        try:
+            await app.store.leave(app.replica.id)
+        except StoreUnavailableError as error:
+            logger().error("store_failed", problem=str(error))  # the leases run out by themselves
         logger().info("service_stopped")
 
 

@@ -253,7 +253,7 @@ class Store(Protocol):
         """Say that this replica lives and return all that said so within the last hour, newest first."""
 
     async def leave(self, replica: str) -> None:
-        """Forget a replica that stops."""
+        """Forget a replica that stops and free the incidents it holds; only when nothing of its work goes on."""
 
     def steady(self) -> bool:
         """Tell whether the store's clock has kept pace with our own for one lease; while it has not, nothing disruptive is written."""

@@ -142,10 +142,35 @@ class HttpSettings(_Model):
 
 
 class StoreSettings(_Model):
-    """Where everything is kept: SQLite on a local block disk, one process. Never NFS, SMB or Azure Files."""
+    """Where everything is kept: SQLite (one process) or PostgreSQL (any number of replicas).
 
-    kind: Literal["sqlite"] = "sqlite"
+    Attributes:
+        kind: sqlite or postgresql; follows from ``url`` when left out.
+        path: SQLite's file, on a local block disk: never NFS, SMB or Azure Files.
+        url: Where PostgreSQL's URL is read from, for it holds a password: ``postgresql://user:password@host/database?sslmode=verify-full``
+            as libpq knows it. Directly or through a pooler in session mode. The user owns its schema: every start brings it up to date.
+        pool: Most connections for operations, of each replica; one more listens. 8 keeps two cores busy.
+    """
+
+    kind: Literal["sqlite", "postgresql"] = "sqlite"
     path: str = "responder.sqlite"
+    url: SecretRef | None = None
+    pool: int = Field(default=8, ge=2, le=64)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_url(cls, given: Any) -> Any:
+        return {"kind": "postgresql", **given} if isinstance(given, dict) and given.get("url") else given
+
+    @model_validator(mode="after")
+    def _one(self) -> StoreSettings:
+        if self.kind == "postgresql" and self.url is None:
+            raise ValueError("kind postgresql needs url: {file: PATH} or {env: NAME}")
+        if self.kind == "postgresql" and "path" in self.model_fields_set:
+            raise ValueError("path is SQLite's and url PostgreSQL's; give one of them")
+        if self.kind == "sqlite" and self.url is not None:
+            raise ValueError("url is PostgreSQL's; leave kind out or say postgresql")
+        return self
 
 
 class ClusterSettings(_Model):
@@ -279,6 +304,8 @@ class Settings(_Model):
         if self.routes and "default" not in self.routes and not set(map(str, Severity)) <= set(self.routes):
             missing = ", ".join(sorted(set(map(str, Severity)) - set(self.routes)))
             raise ValueError(f"routes: {missing} has no route; name all four severities, or default")
+        if self.clock != 1.0 and self.store.kind == "postgresql":
+            raise ValueError("clock: PostgreSQL's time is its own; a clock that is sped up needs SQLite")
         if self.act and not self.routes:
             raise ValueError("act arms rules but routes is empty: nobody would be told when a ladder is exhausted")
         for name, chosen in self.policies.items():

@@ -46,6 +46,8 @@ EVENTS: Final = frozenset(
         "rules_loaded",
         "rules_refused",
         "lease_lost",
+        "clock_unsteady",
+        "schema_ahead",
         "store_failed",
         "cluster_failed",
         "permission_missing",
@@ -87,6 +89,7 @@ class Metrics:
         )
         self.unclosed = Gauge("responder_incidents_unclosed", "Unclosed incidents", registry=self.registry)
         self.backlog = Gauge("responder_deliveries_waiting", "Deliveries that wait to be routed", registry=self.registry)
+        self.replicas = Gauge("responder_replicas", "Replicas that said within 15 s that they live", registry=self.registry)
         self.armed = Gauge("responder_armed", "1 armed, 0.5 shadow, 0 off: the global mode", registry=self.registry)
         self.rules_ok = Gauge("responder_rules_last_load_ok", "Whether the last load of the rules worked", registry=self.registry)
         self.rules_at = Gauge(

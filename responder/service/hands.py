@@ -177,6 +177,10 @@ class Hands:
                         return Ended(outcome=Outcome.STOPPED, reason=stop, detail=step.detail)
                     await self._clock.sleep(min(step.again_in, timedelta(seconds=15)))
                 case Write():
+                    if not self._store.steady():
+                        problem = "the store's clock and ours moved apart: nothing is written for one lease"
+                        await self._clock.sleep(LOOK_AGAIN)
+                        continue
                     permit = await self._permit(held, plan, snapshot)
                     if permit.stop is Reason.STALE_READING:
                         continue
@@ -215,6 +219,8 @@ class Hands:
         """
         if permit.stop is not None or held.incident.mode is not Mode.ARMED:
             raise RejectedError("no permit", system="responder", operation="write", target=write.key)
+        if self._late(held):  # asking for the permit took time, and a process can be stopped at any line
+            raise ContestedError("the lease ends too soon", system="responder", operation="write", target=write.key)
         await self._send(held.incident.target.cluster, write, within=permit.within)
         entry = Entry(
             kind=EntryKind.WRITE,
@@ -251,6 +257,8 @@ class Hands:
         settled: list[int] = []
         entries: list[Entry] = []
         for one in owed:
+            while not self._store.steady() and not self._late(held):
+                await self._clock.sleep(LOOK_AGAIN)
             if await self._switches.least(held.incident.cluster) is not Mode.ARMED:
                 entries.append(
                     self._line(
@@ -258,6 +266,9 @@ class Hands:
                         f"not given back: {one.change.field} of {one.change.target} is still {one.change.after}",
                     )
                 )
+                continue
+            if self._late(held):
+                entries.append(self._line(Reason.LEASE_LOST, f"not given back, the lease is lost: {one.change.target}"))
                 continue
             try:
                 await self._send(one.cluster, one.change.undo, within=WRITE_WITHIN)
@@ -335,9 +346,13 @@ class Hands:
             return Permit(stop=floor.reason, detail=floor.detail)
         return Permit()
 
+    def _late(self, held: Held) -> bool:
+        """Tell whether a write that begins now could still be under way when another replica takes the incident over."""
+        return held.lost or held.lease_until - self._clock.boottime() <= WRITE_WITHIN.total_seconds()
+
     async def _stopped(self, held: Held) -> Reason | None:
         """Return why no further write may be made: lease, kill switch, arming, or a person's word."""
-        if held.lost or held.lease_until - self._clock.boottime() <= WRITE_WITHIN.total_seconds():
+        if self._late(held):
             return Reason.LEASE_LOST
         least = await self._switches.least(held.incident.cluster)
         if least is Mode.OFF:

@@ -7,10 +7,11 @@ which the store keeps), leases run out or are freed by the next start; the pod's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from responder.model.errors import StoreUnavailableError
+from responder.model.storing import Replica
 from responder.ports import Clock, Store
 from responder.service.observer import Observer
 from responder.service.outbox import Outbox
@@ -26,12 +27,32 @@ OBSERVE = timedelta(minutes=5)
 STORE_AGAIN = timedelta(seconds=1)
 
 
+LIVES = timedelta(seconds=15)
+"""A replica that said nothing for this long is taken for dead, by people: its leases have run out too."""
+
+
 class Supervisor:
-    """Owns the tasks of the service."""
+    """Owns the tasks of the service.
+
+    Attributes:
+        replicas: Who lived at the last heartbeat, newest first, this one among them.
+    """
 
     def __init__(
-        self, *, store: Store, clock: Clock, router: Router, worker: Worker, outbox: Outbox, observer: Observer, metrics: Metrics
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        router: Router,
+        worker: Worker,
+        outbox: Outbox,
+        observer: Observer,
+        metrics: Metrics,
+        replica: Replica,
     ) -> None:
+        self._replica = replica
+        self._steady = True
+        self.replicas: Sequence[Replica] = ()
         self._store = store
         self._clock = clock
         self._router = router
@@ -102,7 +123,7 @@ class Supervisor:
             await asyncio.gather(sleeping, waking, return_exceptions=True)
 
     async def _every(self, pause: timedelta, step: Callable[[], Awaitable[None]]) -> None:
-        while not self._stopping.is_set():
+        while True:  # also while what is in flight gets its time: its leases must last; ended with the other loops
             try:
                 await step()
             except StoreUnavailableError as error:
@@ -111,4 +132,11 @@ class Supervisor:
 
     async def _heartbeat(self) -> None:
         await self._worker.heartbeat()
+        now = self._clock.now()
+        said = await self._store.beat(self._replica)
+        self.replicas = [one for one in said if one.seen_at is None or now - one.seen_at < LIVES]
+        self._metrics.replicas.set(len(self.replicas))
+        if self._steady and not self._store.steady():
+            logger().warning("clock_unsteady", why="just started, or the store's clock stepped: no write for one lease")
+        self._steady = self._store.steady()
         self._metrics.backlog.set(await self._store.backlog())

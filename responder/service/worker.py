@@ -78,10 +78,13 @@ class Worker:
         free = MOST_IN_HAND - len(self._in_hand)
         if free <= 0:
             return 0
+        began = (
+            self._clock.boottime()
+        )  # before the store is asked: a process that is stopped right after must not believe in a lease long over
         claimed = await self._store.claim_incidents(owner=self.owner, limit=min(free, 64), lease=LEASE, own=tuple(self._in_hand))
         for one in claimed:
             self._in_hand[one.incident.id] = None
-            group.create_task(self._one(one), name=f"incident {one.incident.id}")
+            group.create_task(self._one(one, began + LEASE.total_seconds()), name=f"incident {one.incident.id}")
         return len(claimed)
 
     @property
@@ -92,10 +95,12 @@ class Worker:
     async def heartbeat(self) -> None:
         """Renew the leases of everything in hand; what is not renewed is lost and writes nothing more."""
         began = self._clock.boottime()
-        if not self._in_hand:
+        asked = tuple(self._in_hand)  # what is claimed while the store answers is in nobody's answer, and not lost
+        if not asked:
             return
-        renewed = await self._store.renew(owner=self.owner, ids=tuple(self._in_hand), lease=LEASE)
-        for incident, held in self._in_hand.items():
+        renewed = await self._store.renew(owner=self.owner, ids=asked, lease=LEASE)
+        for incident in asked:
+            held = self._in_hand.get(incident)
             if held is None:
                 continue
             if incident in renewed:
@@ -104,9 +109,8 @@ class Worker:
                 held.lost = True
                 logger().warning("lease_lost", incident=incident)
 
-    async def _one(self, claimed: Claimed) -> None:
+    async def _one(self, claimed: Claimed, lease_until: float) -> None:
         incident = claimed.incident
-        lease_until = self._clock.boottime() + LEASE.total_seconds()
         try:
             with structlog.contextvars.bound_contextvars(incident=incident.id, target=str(incident.target)):
                 await self._work(claimed, lease_until)

@@ -19,7 +19,7 @@ from responder.model.alert import SourceKind
 from responder.model.errors import OversizeError, StoreUnavailableError
 from responder.model.incident import Incident, Mode, Signal, SignalKind
 from responder.model.reason import Reason
-from responder.model.storing import DeliveryState, ModeRow
+from responder.model.storing import DeliveryState, ModeRow, Replica
 from responder.ports import Clock, Store
 from responder.service.explain import Explainer
 from responder.service.intake import Intake
@@ -57,6 +57,7 @@ class ApiParts:
     metrics: Metrics
     poke: Callable[[], None]
     undo: Callable[[str], Awaitable[Sequence[str]]]
+    replicas: Callable[[], Sequence[Replica]] = tuple
     sources: frozenset[str] = frozenset()
     sped_up: float = 1.0
 
@@ -332,6 +333,9 @@ class Api:
         body = {
             "ready": ready,
             "store": store,
+            "replicas": [
+                {"replica": one.id, "version": one.version, "seen_at": str(one.seen_at)} for one in self._parts.replicas()
+            ],
             "rules": len(self._parts.rulebook.rules),
             "rule_problems": self._parts.rulebook.problems,
         }

@@ -277,6 +277,15 @@ async def test_a_full_disk_is_said_and_the_store_goes_on_afterwards(tmp_path: Pa
     await store.close()
 
 
+async def test_a_nul_in_what_a_sender_says_stops_nobody(store: SqlStore) -> None:
+    """JSON may hold one, PostgreSQL's text may not: it is stored as a replacement character, and found again."""
+    one = seeded()
+    odd = replace(one, alert=replace(one.alert, name="a\x00b"))
+
+    assert (await route(store, odd)).opened == ("inc-1",)
+    assert (await route(store, odd)).told == ("inc-1",)
+
+
 async def test_what_the_schema_refuses_is_a_bug_and_not_an_outage(store: SqlStore) -> None:
     """An outage is tried again for ever; a bug must not be."""
     await route(store, seeded())

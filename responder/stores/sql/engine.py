@@ -43,6 +43,9 @@ def translated(
         advice: For the store's trouble: what to do.
     """
     bug = isinstance(error, IntegrityError | ProgrammingError | DataError | NotSupportedError)
+    bug = bug or str(getattr(error.orig, "sqlstate", "") or "").startswith(
+        "22"
+    )  # data that PostgreSQL refuses, under whatever class
     said = f"store {where}, {doing}: {error.orig}"
     problem = InvariantError(f"{said}; nothing was stored") if bug else StoreUnavailableError(f"{said}; {advice}")
     problem.__cause__ = error

@@ -27,8 +27,10 @@ def beat(db: Connection, now: int, one: Replica) -> list[Replica]:
 
 
 def leave(db: Connection, now: int, replica: str) -> None:
-    """Forget a replica that stops."""
+    """Forget a replica that stops, and free what it still holds: nobody works on it any more."""
     del now
+    I = tables.incidents  # noqa: N806, E741 - a table reads as a name of its own
+    db.execute(update(I).where(I.c.owner == replica, I.c.lease_until > 0).values(lease_until=0))
     db.execute(delete(R).where(R.c.id == replica))
 
 

@@ -39,7 +39,15 @@ R = TypeVar("R")
 
 
 class Runner(Protocol):
-    """Carries operations out."""
+    """Carries operations out.
+
+    Attributes:
+        on_notify: Called when another process stored something that is due now; never where there is no other process.
+        schema_ahead: The schema's revision when it is ahead of this release and fit for it; "" otherwise.
+    """
+
+    on_notify: Callable[[], None]
+    schema_ahead: str
 
     async def run(self, operation: Callable[..., R], *arguments: Any) -> R:
         """Run a writing operation; it is durable when this returns."""

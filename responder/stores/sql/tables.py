@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     false,
     literal_column,
@@ -27,21 +29,35 @@ from sqlalchemy import (
 )
 
 METADATA = MetaData()
+
+
+class Words(TypeDecorator[str]):
+    """Text as both databases hold it: PostgreSQL's has no NUL, and senders' and receivers' may. It is told by a replacement character."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what is stored."""
+        del dialect
+        return value.replace("\x00", "\ufffd") if value is not None and "\x00" in value else value
+
+
 _ID = BigInteger().with_variant(Integer, "sqlite")
 
 deliveries = Table(
     "deliveries",
     METADATA,
     Column("id", _ID, primary_key=True, autoincrement=True),
-    Column("source", Text, nullable=False),
-    Column("source_name", Text, nullable=False),
-    Column("retry_key", Text, nullable=False, unique=True),
+    Column("source", Words, nullable=False),
+    Column("source_name", Words, nullable=False),
+    Column("retry_key", Words, nullable=False, unique=True),
     Column("body", LargeBinary, nullable=False),
-    Column("sender", Text, nullable=False, server_default=""),
+    Column("sender", Words, nullable=False, server_default=""),
     Column("received_at", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("shape", Text, nullable=False, server_default=""),
-    Column("note", Text, nullable=False, server_default=""),
+    Column("state", Words, nullable=False),
+    Column("shape", Words, nullable=False, server_default=""),
+    Column("note", Words, nullable=False, server_default=""),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("wake_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger, nullable=False, server_default="0"),
@@ -62,16 +78,16 @@ Index(
 alerts = Table(
     "alerts",
     METADATA,
-    Column("instance", Text, primary_key=True),
-    Column("fingerprint", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("why", Text, nullable=False, server_default=""),
+    Column("instance", Words, primary_key=True),
+    Column("fingerprint", Words, nullable=False),
+    Column("name", Words, nullable=False),
+    Column("status", Words, nullable=False),
+    Column("why", Words, nullable=False, server_default=""),
     Column("started_at", BigInteger),
     Column("seen_at", BigInteger, nullable=False),
     Column("wake_at", BigInteger),
-    Column("incident", Text, nullable=False, server_default=""),
-    Column("shadow_incident", Text, nullable=False, server_default=""),
+    Column("incident", Words, nullable=False, server_default=""),
+    Column("shadow_incident", Words, nullable=False, server_default=""),
     Column("body", LargeBinary, nullable=False),
 )
 Index("alerts_due", alerts.c.wake_at, sqlite_where=text("wake_at is not null"), postgresql_where=text("wake_at is not null"))
@@ -82,14 +98,14 @@ Index("alerts_seen", alerts.c.seen_at)
 incidents = Table(
     "incidents",
     METADATA,
-    Column("id", Text, primary_key=True),
-    Column("key", Text, nullable=False),
-    Column("mode", Text, nullable=False),
-    Column("cluster", Text, nullable=False),
-    Column("target", Text, nullable=False),
-    Column("symptom", Text, nullable=False),
-    Column("phase", Text, nullable=False),
-    Column("severity", Text, nullable=False),
+    Column("id", Words, primary_key=True),
+    Column("key", Words, nullable=False),
+    Column("mode", Words, nullable=False),
+    Column("cluster", Words, nullable=False),
+    Column("target", Words, nullable=False),
+    Column("symptom", Words, nullable=False),
+    Column("phase", Words, nullable=False),
+    Column("severity", Words, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
     Column("closed_at", BigInteger),
     Column("person_closed", Boolean, nullable=False, server_default=false()),
@@ -97,7 +113,7 @@ incidents = Table(
     Column("state_v", Integer, nullable=False),
     Column("wake_at", BigInteger),
     Column("wake", Integer, nullable=False, server_default="0"),
-    Column("owner", Text, nullable=False, server_default=""),
+    Column("owner", Words, nullable=False, server_default=""),
     Column("lease_until", BigInteger, nullable=False, server_default="0"),
     Column("fence", Integer, nullable=False, server_default="0"),
 )
@@ -118,10 +134,10 @@ signals = Table(
     "signals",
     METADATA,
     Column("id", _ID, primary_key=True, autoincrement=True),
-    Column("incident", Text, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
-    Column("kind", Text, nullable=False),
+    Column("incident", Words, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Words, nullable=False),
     Column("at", BigInteger, nullable=False),
-    Column("by", Text, nullable=False, server_default=""),
+    Column("by", Words, nullable=False, server_default=""),
     Column("body", LargeBinary, nullable=False),
     sqlite_autoincrement=True,  # consumed signals are deleted: a new one must never get an old one's id
 )
@@ -130,14 +146,14 @@ Index("signals_incident", signals.c.incident, signals.c.id)
 commands = Table(
     "commands",
     METADATA,
-    Column("key", Text, primary_key=True),
-    Column("incident", Text, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
-    Column("cluster", Text, nullable=False),
-    Column("rule", Text, nullable=False),
+    Column("key", Words, primary_key=True),
+    Column("incident", Words, ForeignKey("incidents.id", ondelete="CASCADE"), nullable=False),
+    Column("cluster", Words, nullable=False),
+    Column("rule", Words, nullable=False),
     Column("grade", Integer, nullable=False),
     Column("begun_at", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
-    Column("outcome", Text, nullable=False, server_default=""),
+    Column("outcome", Words, nullable=False, server_default=""),
     Column("fence", Integer, nullable=False),
 )
 Index("commands_incident", commands.c.incident)
@@ -147,9 +163,9 @@ changes = Table(
     "changes",
     METADATA,
     Column("id", _ID, primary_key=True, autoincrement=True),
-    Column("incident", Text, nullable=False),
-    Column("command", Text, nullable=False),
-    Column("cluster", Text, nullable=False),
+    Column("incident", Words, nullable=False),
+    Column("command", Words, nullable=False),
+    Column("cluster", Words, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("undone_at", BigInteger),
@@ -159,10 +175,10 @@ Index("changes_owed", changes.c.incident, sqlite_where=text("undone_at is null")
 claims = Table(
     "claims",
     METADATA,
-    Column("identity", Text, primary_key=True),
-    Column("incident", Text, nullable=False),
-    Column("cluster", Text, nullable=False),
-    Column("scope", Text, nullable=False),
+    Column("identity", Words, primary_key=True),
+    Column("incident", Words, nullable=False),
+    Column("cluster", Words, nullable=False),
+    Column("scope", Words, nullable=False),
     Column("fence", Integer, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
@@ -173,20 +189,20 @@ outbox = Table(
     "outbox",
     METADATA,
     Column("id", _ID, primary_key=True, autoincrement=True),
-    Column("incident", Text, nullable=False),
-    Column("channel", Text, nullable=False),
-    Column("original_channel", Text, nullable=False, server_default=""),
-    Column("kind", Text, nullable=False),
+    Column("incident", Words, nullable=False),
+    Column("channel", Words, nullable=False),
+    Column("original_channel", Words, nullable=False, server_default=""),
+    Column("kind", Words, nullable=False),
     Column("level", Integer, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", Words, nullable=False),
     Column("opening", Integer, nullable=False),
     Column("due_at", BigInteger, nullable=False),
     Column("wake_at", BigInteger),
     Column("lease_until", BigInteger, nullable=False, server_default="0"),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("tries", Integer, nullable=False, server_default="0"),
-    Column("answer", Text, nullable=False, server_default=""),
-    Column("state", Text, nullable=False, server_default="waiting"),
+    Column("answer", Words, nullable=False, server_default=""),
+    Column("state", Words, nullable=False, server_default="waiting"),
 )
 Index("outbox_due", outbox.c.wake_at, sqlite_where=text("state = 'waiting'"), postgresql_where=text("state = 'waiting'"))
 Index(
@@ -203,10 +219,10 @@ timeline = Table(
     "timeline",
     METADATA,
     Column("id", _ID, primary_key=True, autoincrement=True),
-    Column("incident", Text, nullable=False),
+    Column("incident", Words, nullable=False),
     Column("at", BigInteger, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("kind", Words, nullable=False),
+    Column("reason", Words, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 Index("timeline_incident", timeline.c.incident, timeline.c.id)
@@ -214,7 +230,7 @@ Index("timeline_incident", timeline.c.incident, timeline.c.id)
 blobs = Table(
     "blobs",
     METADATA,
-    Column("digest", Text, primary_key=True),
+    Column("digest", Words, primary_key=True),
     Column("body", LargeBinary, nullable=False),
     Column("at", BigInteger, nullable=False),
 )
@@ -224,14 +240,14 @@ evidence = Table(
     "evidence",
     METADATA,
     Column("id", _ID, primary_key=True, autoincrement=True),
-    Column("incident", Text, nullable=False),
+    Column("incident", Words, nullable=False),
     Column("opening", Integer, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("media_type", Text, nullable=False),
-    Column("digest", Text, nullable=False, server_default=""),
+    Column("name", Words, nullable=False),
+    Column("media_type", Words, nullable=False),
+    Column("digest", Words, nullable=False, server_default=""),
     Column("size_bytes", Integer, nullable=False),
     Column("truncated", Boolean, nullable=False),
-    Column("problem", Text, nullable=False),
+    Column("problem", Words, nullable=False),
     Column("at", BigInteger, nullable=False),
     UniqueConstraint("incident", "opening", "name"),
 )
@@ -239,13 +255,13 @@ Index("evidence_digest", evidence.c.digest)
 Index("evidence_at", evidence.c.at)
 
 pinned_rules = Table(
-    "pinned_rules", METADATA, Column("digest", Text, primary_key=True), Column("document", LargeBinary, nullable=False)
+    "pinned_rules", METADATA, Column("digest", Words, primary_key=True), Column("document", LargeBinary, nullable=False)
 )
 
 silences = Table(
     "silences",
     METADATA,
-    Column("id", Text, primary_key=True),
+    Column("id", Words, primary_key=True),
     Column("body", LargeBinary, nullable=False),
     Column("starts_at", BigInteger, nullable=False),
     Column("ends_at", BigInteger, nullable=False),
@@ -254,35 +270,35 @@ silences = Table(
 replicas = Table(
     "replicas",
     METADATA,
-    Column("id", Text, primary_key=True),
+    Column("id", Words, primary_key=True),
     Column("seen_at", BigInteger, nullable=False),
-    Column("incarnation", Text, nullable=False, server_default=""),
-    Column("version", Text, nullable=False, server_default=""),
+    Column("incarnation", Words, nullable=False, server_default=""),
+    Column("version", Words, nullable=False, server_default=""),
 )
 
-cluster_turns = Table("cluster_turns", METADATA, Column("cluster", Text, primary_key=True))
+cluster_turns = Table("cluster_turns", METADATA, Column("cluster", Words, primary_key=True))
 """One row a cluster, locked while an intention is granted there: limits hold across replicas."""
 
 compatibility = Table(
     "compatibility",
     METADATA,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("least_revision", Text, nullable=False),
+    Column("least_revision", Words, nullable=False),
 )
 """One row: the newest revision known to the oldest release that can work with this schema (``migrate``)."""
 
 modes = Table(
     "modes",
     METADATA,
-    Column("scope", Text, primary_key=True),
-    Column("mode", Text, nullable=False),
-    Column("by", Text, nullable=False, server_default=""),
+    Column("scope", Words, primary_key=True),
+    Column("mode", Words, nullable=False),
+    Column("by", Words, nullable=False, server_default=""),
     Column("at", BigInteger),
-    Column("why", Text, nullable=False, server_default=""),
+    Column("why", Words, nullable=False, server_default=""),
 )
 
 healthy_revisions = Table(
-    "healthy_revisions", METADATA, Column("revision", Text, primary_key=True), Column("seen_at", BigInteger, nullable=False)
+    "healthy_revisions", METADATA, Column("revision", Words, primary_key=True), Column("seen_at", BigInteger, nullable=False)
 )
 
 NEW = deliveries.c.state == literal_column("'new'")

@@ -49,6 +49,8 @@ class InlineRunner:
         driver.deserialize(_template())
         raw.close()
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_notify: Callable[[], None] = lambda: None
+        self.schema_ahead = ""
         self.unavailable = ""
 
     async def run(self, operation: Callable[..., R], *arguments: Any) -> R:

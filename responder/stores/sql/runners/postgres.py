@@ -62,7 +62,7 @@ _GONE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, S
 
 
 class _ContestedError(Exception):
-    """Somebody else was at the same rows; the whole operation is worth another try."""
+    """Nothing was stored, because of others at the same rows or of a dead connection; the whole operation is worth another try."""
 
 
 @dataclass(slots=True)
@@ -169,8 +169,8 @@ class PostgresRunner:
         except _ContestedError as contested:
             error = contested.__cause__
             assert isinstance(error, DBAPIError)
-            if _code(error) == "23505":
-                raise translated(error, where=self._where, doing=operation.__name__) from error
+            if _code(error) == "23505" or error.connection_invalidated:
+                raise translated(error, where=self._where, doing=operation.__name__, advice=_ADVICE) from error
             raise StoreUnavailableError(
                 f"store {self._where}, {operation.__name__}: others were at the same rows {ATTEMPTS} times: {error.orig}; come back"
             ) from error
@@ -184,6 +184,7 @@ class PostgresRunner:
             self._waiting -= 1
 
     async def _once(self, operation: Callable[..., R], arguments: tuple[Any, ...], *, writes: bool) -> R:
+        committing = False
         try:
             async with asyncio.timeout(WITHIN.total_seconds()), self._engine.connect() as connection:
                 result = await connection.run_sync(_apply, operation, arguments)
@@ -191,10 +192,12 @@ class PostgresRunner:
                     await connection.execute(_NOTIFY)
                 if writes:
                     self.on_commit()
+                committing = True
                 await connection.commit()
                 return result
         except DBAPIError as error:
-            if _code(error) in AGAIN:
+            # A connection that broke before the commit was sent (a server that restarted, a pooled one long dead) stored nothing for sure.
+            if _code(error) in AGAIN or (error.connection_invalidated and not committing):
                 raise _ContestedError from error
             raise
 

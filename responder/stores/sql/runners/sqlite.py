@@ -53,10 +53,11 @@ class SqliteRunner:
         self._queue: queue.Queue[_Job | None] = queue.Queue(maxsize=MOST_QUEUED)
         self._reads: queue.Queue[_Job | None] = queue.Queue(maxsize=MOST_QUEUED)
         self.on_commit: Callable[[], None] = lambda: None
+        self.on_notify: Callable[[], None] = lambda: None
         try:
             self._engine = sqlite_engine(str(path))
             with self._engine.begin() as connection:
-                migrate(connection)
+                self.schema_ahead = migrate(connection)
             self._read_engine = sqlite_engine(str(path), read_only=True)
         except SettingsError:
             self._lock.close()
