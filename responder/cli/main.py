@@ -21,6 +21,7 @@ from responder.actions.catalogue import catalogue
 from responder.app import assembled, serve
 from responder.cli import demo, rbac
 from responder.cli.client import ServiceError, call
+from responder.cli.database import db_app
 from responder.clock import SystemClock
 from responder.model.alert import SourceKind
 from responder.model.errors import ResponderError, RuleError, SettingsError
@@ -37,6 +38,7 @@ app = typer.Typer(
 )
 incidents_app = typer.Typer(help="List incidents, or tell one something.", invoke_without_command=True)
 app.add_typer(incidents_app, name="incidents")
+app.add_typer(db_app, name="db")
 app.command("rbac")(rbac.command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
