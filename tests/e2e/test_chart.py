@@ -73,6 +73,27 @@ def test_one_replica_recreate_block_volume_and_a_locked_down_pod() -> None:
     assert one("NetworkPolicy", documents)["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 
+SHARED = ("--set", "config.store.url.file=/etc/responder/secrets/database-url", "--set", "replicas=3")
+
+
+def test_on_postgresql_any_number_of_replicas_rolls_and_keeps_nothing_in_the_pod(tmp_path: Path) -> None:
+    """No volume, no Recreate; the rendered configuration is one that the program takes."""
+    documents = rendered(*SHARED)
+    spec = one("Deployment", documents)["spec"]
+    pod = spec["template"]["spec"]
+    path = tmp_path / "responder.yaml"
+    path.write_text(one("ConfigMap", documents)["data"]["responder.yaml"])
+
+    assert (spec["replicas"], spec["strategy"]["rollingUpdate"]) == (3, {"maxUnavailable": 0, "maxSurge": 1})
+    assert not [document for document in documents if document["kind"] == "PersistentVolumeClaim"]
+    assert "data" not in {volume["name"] for volume in pod["volumes"]}
+    assert len(pod["topologySpreadConstraints"]) == 2
+    assert one("PodDisruptionBudget", documents)["spec"]["maxUnavailable"] == 1
+    assert {"port": 5432, "protocol": "TCP"} in one("NetworkPolicy", documents)["spec"]["egress"][1]["ports"]
+    settings = load_settings(path)
+    assert (settings.store.kind, settings.store.url is not None) == ("postgresql", True)
+
+
 def test_secrets_are_only_referred_to() -> None:
     """No Secret is made, none is inline, and none may be read through the API."""
     documents = rendered()
@@ -158,12 +179,22 @@ def test_the_configuration_in_the_chart_is_one_that_the_program_takes(tmp_path: 
     "arguments",
     [
         ("--set", "replicas=2"),
+        ("--set", "config.store.kind=postgresql"),
+        ("--set", "config.store.url.inline=postgresql://ana:secret@db/x"),
         ("--set", "config.store.path=/tmp/x"),
         ("--set", "image.digest=latest"),
         ("--set", "typo=1"),
         ("--set-json", "config.http.tokens=[]"),
     ],
-    ids=["two replicas on SQLite", "a path outside the volume", "a digest that is none", "an unknown key", "no tokens"],
+    ids=[
+        "two replicas on SQLite",
+        "PostgreSQL without a URL",
+        "a URL in the values",
+        "a path outside the volume",
+        "a digest that is none",
+        "an unknown key",
+        "no tokens",
+    ],
 )
 def test_bad_values_are_refused(arguments: tuple[str, ...]) -> None:
     """By the values schema, before anything is installed."""
