@@ -17,7 +17,7 @@ from responder import __version__
 from responder.actions.catalogue import ActionCatalogue, catalogue
 from responder.actions.planning import PlanSettings
 from responder.clock import SpedUpClock, SystemClock
-from responder.clusters.kubernetes import READS, KubernetesAccess, connect
+from responder.clusters.kubernetes import READS, KubernetesAccess, connect, watching
 from responder.http.auth import Authentication, token
 from responder.http.server import Server
 from responder.model.action import Permission
@@ -27,7 +27,7 @@ from responder.notifiers import build
 from responder.policy.case import House
 from responder.policy.rbac import needs
 from responder.policy.targets import ClusterIdentity, Exporters
-from responder.ports import Clock, ClusterHands, ClusterView, Notifier
+from responder.ports import Clock, ClusterHands, ClusterView, ClusterWatch, Notifier
 from responder.service.explain import Explainer
 from responder.service.hands import Hands
 from responder.service.intake import Intake
@@ -43,6 +43,7 @@ from responder.service.supervisor import Supervisor
 from responder.service.switches import Switches, cluster_scope
 from responder.service.targeting import Targeting
 from responder.service.undo import Undo
+from responder.service.watcher import Watcher
 from responder.service.worker import Worker, WorkerParts
 from responder.settings import Settings
 from responder.sources import SOURCES
@@ -116,12 +117,15 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
         }
         views: dict[str, ClusterView] = {}
         hands: dict[str, ClusterHands] = {}
+        watches: dict[str, ClusterWatch] = {}
         for name, one in settings.clusters.items():
             access = KubernetesAccess(name=name, in_cluster=one.in_cluster, kubeconfig=one.kubeconfig, context=one.context)
             view, hand = await connect(access, now=clock.now)
             views[name], hands[name] = view, hand
             stack.push_async_callback(view.close)
-        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands)
+            if one.watch:
+                watches[name] = await watching(access, now=clock.now, sleep=clock.sleep)
+        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches)
 
 
 async def _opened(settings: Settings, clock: Clock) -> SqlStore:
@@ -150,6 +154,7 @@ def _assemble(
     notifiers: dict[str, Notifier],
     views: dict[str, ClusterView],
     hand: dict[str, ClusterHands],
+    watches: dict[str, ClusterWatch],
 ) -> App:
     base_url = settings.http.public_url
     replica = _this_replica(settings)
@@ -207,6 +212,11 @@ def _assemble(
         sped_up=settings.clock,
     )
     router = Router(store=store, clock=clock, sources=SOURCES, rulebook=rulebook, targeting=targeting, metrics=metrics)
+    intake = Intake(store=store, clock=clock, largest=settings.http.largest_body, absorb=settings.http.absorb)
+    watchers = {
+        name: Watcher(watch=watch, store=store, intake=intake, clock=clock, poke=lambda: supervisor.poke())  # noqa: PLW0108 - made below
+        for name, watch in watches.items()
+    }
     supervisor = Supervisor(
         store=store,
         clock=clock,
@@ -216,6 +226,7 @@ def _assemble(
         observer=Observer(views=views, store=store),
         metrics=metrics,
         replica=replica,
+        beside={f"watch {name}": watcher.run for name, watcher in watchers.items()},
     )
     store.runner.on_notify = supervisor.poke
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
@@ -226,7 +237,7 @@ def _assemble(
         ApiParts(
             store=store,
             clock=clock,
-            intake=Intake(store=store, clock=clock, largest=settings.http.largest_body, absorb=settings.http.absorb),
+            intake=intake,
             rulebook=rulebook,
             explainer=explainer,
             reporter=reporter,

@@ -35,6 +35,7 @@ from responder.model.storing import (
     StoredChange,
     Transition,
 )
+from responder.model.symptom import Sighting
 from responder.model.target import Lookup, LookupAnswer, Target
 
 
@@ -95,6 +96,18 @@ class ClusterView(Protocol):
 
     async def close(self) -> None:
         """Release connections; idempotent."""
+
+
+class ClusterWatch(Protocol):
+    """Follows one cluster by watches and keeps what looks wrong in it."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Watch until cancelled; whatever the API server does, it goes on."""
+
+    def sighting(self) -> Sighting:
+        """Return what is seen now; asks nothing."""
 
 
 class ClusterHands(Protocol):

@@ -181,6 +181,9 @@ class ClusterSettings(_Model):
         labels: Conditions over an alert's labels that name this cluster.
         resource_id: Its ARM id.
         mode: Most that may be done there: off, shadow or armed.
+        watch: Follow it by watches of our own, which need no Prometheus: restart loops, containers that cannot start, pending pods, nodes not ready
+            or under pressure, services without a ready endpoint, failed Jobs, evictions, an API server that does not answer become alerts of the
+            source ``kubernetes`` with kubernetes-mixin's names.
     """
 
     in_cluster: bool = False
@@ -189,6 +192,7 @@ class ClusterSettings(_Model):
     labels: Matchers = None
     resource_id: str = ""
     mode: Mode = Mode.ARMED
+    watch: bool = False
 
 
 class LimitSettings(_Model):

@@ -53,6 +53,11 @@ EVENTS: Final = frozenset(
         "permission_missing",
         "request_failed",
         "observation_failed",
+        "watch_failed",
+        "watch_not_stored",
+        "symptoms_said",
+        "loop_failed",
+        "loop_ended",
     }
 )
 """Every event name that is logged; past tense. A test compares them with the source."""

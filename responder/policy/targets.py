@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from responder.model.alert import Alert
+from responder.model.alert import Alert, SourceKind
 from responder.model.rule import TargetSpec
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
 from responder.rules.matchers import LabelMatchers
@@ -199,6 +199,8 @@ def _none(spec: TargetSpec, alert: Alert) -> Resolved:
 def _names(alert: Alert, exporters: Exporters) -> _Names:
     """Drop the exporter's own labels: those of its job, and a ``pod`` that is recognisably the exporter's."""
     labels = dict(alert.labels)
+    if alert.source is SourceKind.KUBERNETES:
+        return _Names(labels=labels)  # our own watch names the thing itself, also when that is an exporter
     job = labels.get("job", "").rsplit("/", 1)[-1]
     address = labels.get("instance", "").rsplit(":", 1)[0]
     pod = labels.get("pod", "")
@@ -220,9 +222,16 @@ def _is_node_job(job: str) -> bool:
 def _cluster(
     spec: TargetSpec, alert: Alert, clusters: Sequence[ClusterIdentity], roots: Mapping[str, Mapping[str, Any]]
 ) -> ClusterIdentity | Unresolved:
-    """Choose the cluster: exactly one must fit; a ``cluster`` label that fits none is unresolved, never "the only one"."""
+    """Choose the cluster: exactly one must fit; a ``cluster`` label that fits none is unresolved, never "the only one".
+
+    Our own watches name their cluster as it is configured.
+    """
     nowhere = Target(kind=TargetKind.NONE, namespace=alert.labels.get("namespace", ""), name=alert.name)
     said = _filled(spec.cluster, roots) if spec.cluster else alert.labels.get("cluster", "")
+    if alert.source is SourceKind.KUBERNETES and not spec.cluster:
+        watched = [one for one in clusters if one.name == said]
+        if watched:
+            return watched[0]
     fits: list[ClusterIdentity] = []
     for one in clusters:
         by_label = one.labels is not None and one.labels.matches(alert.labels)

@@ -7,7 +7,7 @@ which the store keeps), leases run out or are freed by the next start; the pod's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 from responder.model.errors import StoreUnavailableError
@@ -49,7 +49,9 @@ class Supervisor:
         observer: Observer,
         metrics: Metrics,
         replica: Replica,
+        beside: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
+        """Take the parts; ``beside`` are loops with a life of their own (watches, receivers), by name: each runs until it is cancelled."""
         self._replica = replica
         self._steady = True
         self.replicas: Sequence[Replica] = ()
@@ -60,6 +62,7 @@ class Supervisor:
         self._outbox = outbox
         self._observer = observer
         self._metrics = metrics
+        self._beside = beside or {}
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -85,6 +88,7 @@ class Supervisor:
                 asyncio.create_task(self._loop(self._outbox.send_due), name="outbox"),
                 asyncio.create_task(self._every(HEARTBEAT, self._heartbeat), name="heartbeat"),
                 asyncio.create_task(self._every(OBSERVE, self._observer.observe), name="observer"),
+                *(asyncio.create_task(self._kept_running(run, name), name=name) for name, run in self._beside.items()),
             ]
             await self._stopping.wait()
             ends_at = self._clock.boottime() + drain_within.total_seconds()
@@ -109,6 +113,9 @@ class Supervisor:
                 logger().error("store_failed", problem=str(error))
                 await self._clock.sleep(STORE_AGAIN)
                 continue
+            except Exception as error:  # noqa: BLE001 - a loop that dies would never be missed; it is counted and goes on
+                await self._surprised(error)
+                continue
             wait = POLL if due is None else min(POLL, max(timedelta(milliseconds=20), due - self._clock.now()))
             await self._wait(wait)
 
@@ -128,7 +135,24 @@ class Supervisor:
                 await step()
             except StoreUnavailableError as error:
                 logger().error("store_failed", problem=str(error))
+            except Exception as error:  # noqa: BLE001 - as in _loop
+                await self._surprised(error)
             await self._clock.sleep(pause)
+
+    async def _kept_running(self, run: Callable[[], Awaitable[None]], name: str) -> None:
+        while True:
+            try:
+                await run()
+            except Exception as error:  # noqa: BLE001 - as in _loop
+                await self._surprised(error)
+            logger().error("loop_ended", loop=name, problem="begun again")
+            await self._clock.sleep(STORE_AGAIN)
+
+    async def _surprised(self, error: Exception) -> None:
+        """Write a bug of ours down, and pause so that it does not spin."""
+        self._metrics.errors.inc()
+        logger().exception("loop_failed", problem=repr(error))
+        await self._clock.sleep(STORE_AGAIN)
 
     async def _heartbeat(self) -> None:
         await self._worker.heartbeat()

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 
 from responder.model.alert import SourceKind
 from responder.ports import Understands
-from responder.sources import alertmanager, azure_monitor
+from responder.sources import alertmanager, azure_monitor, kubernetes
 
 SOURCES: Mapping[SourceKind, Understands] = {
     SourceKind.ALERTMANAGER: alertmanager.alerts_of,
     SourceKind.AZURE_MONITOR: azure_monitor.alerts_of,
+    SourceKind.KUBERNETES: kubernetes.alerts_of,
 }
 
 __all__ = ["SOURCES"]

@@ -117,7 +117,7 @@ async def installation(control_plane: ControlPlane, image: Image, tmp_path: Path
 
 
 async def test_installed_upgraded_and_uninstalled(installation: Installation) -> None:
-    """In shadow it looks with its own service account; armed by an upgrade it restarts what crashes; nothing of it is left at the end."""
+    """In shadow it looks and watches with its own service account; armed by an upgrade it restarts what crashes; nothing of it is left at the end."""
     here = installation
     chart = str(ROOT / "helm")
     template = {"metadata": {"labels": {"app": "api"}}, "spec": {"containers": [{"name": "api", "image": "shop/api:1"}]}}
@@ -129,6 +129,9 @@ async def test_installed_upgraded_and_uninstalled(installation: Installation) ->
 
     await here.helm("install", "night", chart, *LISTEN, "--wait", "--timeout", "90s")
     (shadow,) = await incidents_after_an_alert(here, "first", mode="shadow")
+    async with asyncio.timeout(20):
+        while ("kubernetes", "KubePodCrashLooping") not in await firing():
+            await asyncio.sleep(0.3)
     untouched = await here.get("/apis/apps/v1/namespaces/shop/deployments/api")
     first_logs = set(here.node.logs)
     await here.helm("upgrade", "night", chart, *LISTEN, *ARMED, "--wait", "--timeout", "90s")
@@ -161,6 +164,10 @@ async def call(method: str, path: str, body: Any = None) -> Any:
     async with aiohttp.ClientSession(headers=OPERATOR) as session, session.request(method, f"{URL}{path}", json=body) as answer:
         assert answer.status < 300, (path, answer.status, await answer.text())
         return await answer.json()
+
+
+async def firing() -> set[tuple[str, str]]:
+    return {(one["source"], one["name"]) for one in (await call("GET", "/v1/alerts?firing=true"))["alerts"]}
 
 
 async def incidents_after_an_alert(here: Installation, instance: str, *, mode: str) -> list[Any]:

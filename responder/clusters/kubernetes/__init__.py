@@ -6,14 +6,15 @@ sixty times as much CPU and corrupt logs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from responder.clusters.kubernetes.client import KubernetesClient, load_access
 from responder.clusters.kubernetes.hands import KubernetesHands
 from responder.clusters.kubernetes.permissions import READS
 from responder.clusters.kubernetes.view import KubernetesView
+from responder.clusters.kubernetes.watch import KubernetesWatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,4 +37,16 @@ async def connect(access: KubernetesAccess, *, now: Callable[[], datetime]) -> t
     return KubernetesView(access.name, client, now=now), KubernetesHands(access.name, client)
 
 
-__all__ = ["READS", "KubernetesAccess", "KubernetesHands", "KubernetesView", "connect"]
+async def watching(
+    access: KubernetesAccess, *, now: Callable[[], datetime], sleep: Callable[[timedelta], Awaitable[None]]
+) -> KubernetesWatch:
+    """Return a watch of a cluster, with connections of its own; nothing is asked yet.
+
+    Raises:
+        SettingsError: Its kubeconfig or in-cluster identity cannot be used.
+    """
+    client = KubernetesClient(access.name, await load_access(access.name, access.in_cluster, access.kubeconfig, access.context))
+    return KubernetesWatch(access.name, client, now=now, sleep=sleep)
+
+
+__all__ = ["READS", "KubernetesAccess", "KubernetesHands", "KubernetesView", "KubernetesWatch", "connect", "watching"]

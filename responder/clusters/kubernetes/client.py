@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -230,6 +230,59 @@ class KubernetesClient:
                 if size >= most:
                     break
             return response.status, b"".join(chunks)[:most], response.headers
+
+    async def lines(self, path: str, *, query: Mapping[str, str], silent_for: timedelta, longest: int) -> AsyncIterator[bytes]:
+        """Open a watch and give its lines until the server ends it.
+
+        Args:
+            path: Of the list.
+            query: Of the watch.
+            silent_for: Longest silence between two pieces; a dead connection says nothing.
+            longest: Bytes of the longest line.
+
+        Raises:
+            RemoteError: Refused, broken, silent, or a line that is too long.
+        """
+        url = URL(str(self._access.configuration.host).rstrip("/") + path)
+        timeout = aiohttp.ClientTimeout(total=None, connect=3.0, sock_read=silent_for.total_seconds())
+        proxy = self._access.configuration.proxy or None
+        rest = b""
+        try:
+            async with self._open().get(
+                url, params=dict(query), headers=self._headers(), timeout=timeout, allow_redirects=False, proxy=proxy
+            ) as response:
+                if response.status != 200:
+                    if response.status == 401:
+                        self._access.configuration = await self._access.reload()
+                    raise _refused(response.status, await response.content.read(4096), response.headers, "WATCH", path)
+                async for piece in response.content.iter_any():
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
+                        if line:
+                            yield line
+                    if len(rest) > longest:
+                        raise self.trouble(500, f"a line of more than {longest} bytes", path)
+        except SettingsError as error:
+            raise ForbiddenError(str(error), system=SYSTEM, operation="WATCH", target=path, status=401) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            said = str(error) or f"nothing was heard for {silent_for.total_seconds():g} s"
+            raise TransientError(said, system=SYSTEM, operation="WATCH", target=path) from error
+
+    def decoded(self, decode: Callable[[bytes | msgspec.Raw], T], body: bytes | msgspec.Raw, path: str) -> T:
+        """Decode an answer.
+
+        Raises:
+            TransientError: It is not understood.
+        """
+        try:
+            return decode(body)
+        except msgspec.DecodeError as error:
+            said = f"an answer that is not understood: {error}"
+            raise TransientError(said, system=SYSTEM, operation="WATCH", target=path) from error
+
+    def trouble(self, status: int, message: str, path: str) -> RemoteError:
+        """Return the error for a status that came inside a watch."""
+        return _refused(status, msgspec.json.encode({"message": message}), {}, "WATCH", path)
 
     async def close(self) -> None:
         """Close connections; idempotent."""

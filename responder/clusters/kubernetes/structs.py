@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 
-class _Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True):
-    """Camel case on the wire; unknown fields are passed over."""
+class _Struct(msgspec.Struct, rename="camel", omit_defaults=True, kw_only=True, gc=False):
+    """Camel case on the wire; unknown fields are passed over. What comes from JSON has no cycles, so the collector need not look at it."""
 
 
 class Owner(_Struct):
