@@ -19,6 +19,14 @@ UpCaster = Callable[[dict[str, Any]], dict[str, Any]]
 UP_CASTERS: Mapping[int, UpCaster] = {}
 """From a state version to the next: ``{1: to_2}``. Empty while there is only one."""
 
+WRITTEN_VERSION = STATE_VERSION
+"""What is written. One behind ``STATE_VERSION`` in the release that raises that one: the release before runs beside it on one store, reads what
+it writes, and can be gone back to. The release after writes the new form."""
+
+DOWN_CASTERS: Mapping[int, UpCaster] = {}
+"""From a state version to the one before, for what is written: ``{2: to_1}`` while ``WRITTEN_VERSION`` is 1. Fields that are only added need
+none of this: who does not know them passes over them."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -40,9 +48,18 @@ def unpack(data: bytes, kind: type[T]) -> T:
         raise InvariantError(f"stored {kind.__name__} cannot be read: {error}") from error
 
 
-def pack_incident(incident: Incident) -> bytes:
-    """Return an incident's state; facts keep their JSON form (durations and instants become ISO strings)."""
-    return msgspec.json.encode(incident)
+def pack_incident(
+    incident: Incident,
+    *,
+    present: int = STATE_VERSION,
+    written: int = WRITTEN_VERSION,
+    casters: Mapping[int, UpCaster] = DOWN_CASTERS,
+) -> bytes:
+    """Return an incident's state in the form of the written version; facts keep their JSON form (durations and instants become ISO strings)."""
+    data = msgspec.json.encode(incident)
+    for step in range(present, written, -1):
+        data = pack(casters[step](unpack(data, dict)))
+    return data
 
 
 def unpack_incident(

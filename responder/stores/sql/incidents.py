@@ -16,6 +16,7 @@ from responder.model.storing import Claimed, Committed, Transition
 from responder.stores.sql import commands, routing, tables
 from responder.stores.sql import outbox as outbox_operations
 from responder.stores.sql.codec import (
+    WRITTEN_VERSION,
     instant,
     maybe_millis,
     millis,
@@ -59,7 +60,7 @@ def _columns(incident: Incident) -> dict[str, Any]:
         "closed_at": maybe_millis(incident.closed_at),
         "person_closed": incident.person_closed,
         "state": pack_incident(incident),
-        "state_v": STATE_VERSION,
+        "state_v": WRITTEN_VERSION,
     }
 
 

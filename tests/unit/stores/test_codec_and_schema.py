@@ -54,6 +54,17 @@ def test_an_incident_of_an_older_version_is_lifted_step_by_step() -> None:
     assert lifted.opened_at == make.incident().opened_at
 
 
+def test_a_release_that_raises_the_version_still_writes_what_the_one_before_can_read() -> None:
+    """Both run beside each other on one store, and the older one can be gone back to."""
+
+    def to_1(raw: dict[str, Any]) -> dict[str, Any]:
+        return {**raw, "title": raw["title"].removesuffix(" 2")}
+
+    stored = pack_incident(make.incident(title="Crashing 2"), present=2, written=1, casters={2: to_1})
+
+    assert unpack_incident(stored, 1, present=1).title == "Crashing"
+
+
 @pytest.mark.parametrize(("version", "present"), [(3, 2), (1, 2)], ids=["newer release", "step missing"])
 def test_an_incident_of_an_unknown_version_is_refused(version: int, present: int) -> None:
     """Guessing would act on a state that was not understood."""
