@@ -1,0 +1,97 @@
+"""Two replicas on one PostgreSQL, in this process, on the clock that runs many times faster. Real processes: ``tests/e2e/test_replicas.py``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+import yaml
+from sqlalchemy import text
+
+from responder.app import App, assembled, serve
+from responder.settings import load_settings
+from responder.stores import open_postgres
+from tests.scenario.conftest import CRASH, World
+
+
+@contextlib.asynccontextmanager
+async def running(world: World, url: str) -> AsyncIterator[App]:
+    """Run one more replica."""
+    path = world.folder / "replica.yaml"
+    store = await open_postgres(url, world.clock, pool=4, database_time=False)  # the fast clock is everybody's here
+    shared = {**world.config, "store": {"url": {"env": "DATABASE"}}, "clock": 1.0}
+    path.write_text(yaml.safe_dump(shared))
+    async with assembled(load_settings(path), store=store, clock=world.clock) as app:
+        started = asyncio.Event()
+        task = asyncio.create_task(serve(app, started=started.set))
+        async with asyncio.timeout(10):
+            await started.wait()
+        try:
+            yield app
+        finally:
+            app.supervisor.stop()
+            await task
+
+
+@pytest.fixture
+async def pair(world: World, postgres_url: str) -> AsyncIterator[tuple[World, World]]:
+    """Two replicas; each is a world of its own round the same cluster."""
+    async with running(world, postgres_url) as first, running(world, postgres_url) as second:
+        worlds = []
+        for app in (first, second):
+            one = World(
+                cluster=world.cluster, pagerduty=world.pagerduty, teams=world.teams, session=world.session, clock=world.clock,
+                folder=world.folder, config=world.config, app=app,
+            )  # fmt: skip
+            worlds.append(one)
+        yield worlds[0], worlds[1]
+
+
+async def test_one_delivery_at_two_replicas_at_once_is_one_incident_and_one_action(pair: tuple[World, World]) -> None:
+    """Whoever is first; the other one's sender is answered just the same."""
+    await pair[0].crashing()
+    at = pair[0].clock.now().isoformat()
+
+    codes = await asyncio.gather(
+        *(one.alert("KubePodCrashLooping", starts_at=at, namespace="shop", deployment="api") for one in (*pair, *pair))
+    )
+    await pair[0].reaches("recovered")
+
+    assert set(codes) == {202}
+    assert [one.name for one in pair[0].cluster.writes] == ["api"]
+    assert len(await pair[1].parts.store.deliveries(state=None, limit=9)) == 1
+    assert len(pair[1].parts.supervisor.replicas) == 2
+
+
+async def test_one_action_at_a_time_in_a_namespace_holds_across_replicas(pair: tuple[World, World]) -> None:
+    """Three workloads, told to two replicas: never two claims in the namespace, each restarted once."""
+    names = ["w0", "w1", "w2"]
+    world = pair[0]
+    for name in names:
+        world.cluster.deployment("shop", name, image=f"shop/{name}:1", replicas=2)
+    await world.cluster.wait_for(lambda: all(world.cluster.available("shop", name) for name in names), within=120)
+    for name in names:
+        world.cluster.break_running("shop", name, CRASH)
+    await world.cluster.wait_for(
+        lambda: all(
+            pod["status"]["containerStatuses"][0]["restartCount"] for name in names for pod in world.cluster.pods("shop", name)
+        ),
+        within=120,
+    )
+    counts = []
+
+    async def all_recovered() -> bool:
+        claims = "select count(distinct incident) from claims"
+        counts.append(await world.parts.store.runner.read(lambda db: db.execute(text(claims)).scalar()))
+        found = await world.incidents()
+        return len(found) == 3 and all(str(one.phase) == "recovered" for one in found)
+
+    await asyncio.gather(
+        *(pair[number % 2].alert("KubePodCrashLooping", namespace="shop", deployment=name) for number, name in enumerate(names))
+    )
+    await world.until(all_recovered, within=90)
+
+    assert max(counts) == 1
+    assert sorted(one.name for one in world.cluster.writes) == names
