@@ -20,25 +20,31 @@ from responder.clock import SpedUpClock, SystemClock
 from responder.clusters.kubernetes import READS, KubernetesAccess, connect, watching
 from responder.http.auth import Authentication, token
 from responder.http.server import Server
-from responder.model.action import Permission
+from responder.model.alert import Severity, SourceKind
 from responder.model.errors import RemoteError, SettingsError, StoreUnavailableError
 from responder.model.storing import Replica
 from responder.notifiers import build
+from responder.notifiers.heartbeat import Heartbeat
 from responder.policy.case import House
-from responder.policy.rbac import needs
 from responder.policy.targets import ClusterIdentity, Exporters
-from responder.ports import Clock, ClusterHands, ClusterView, ClusterWatch, Notifier
+from responder.ports import Clock, ClusterHands, ClusterView, ClusterWatch, DeadMansSwitch, Notifier
+from responder.service.auditor import Auditor
+from responder.service.doctor import Doctor, DoctorParts
 from responder.service.explain import Explainer
 from responder.service.hands import Hands
 from responder.service.intake import Intake
 from responder.service.moves import Moves
 from responder.service.observer import Observer
+from responder.service.outage import Outage
 from responder.service.outbox import Outbox
+from responder.service.permissions import Permissions
 from responder.service.pinning import Pins
+from responder.service.pulse import Pulse
 from responder.service.reading import Reader
 from responder.service.report import Reporter
 from responder.service.router import Router
 from responder.service.rulebook import Rulebook
+from responder.service.selfwatch import SelfWatch
 from responder.service.supervisor import Supervisor
 from responder.service.switches import Switches, cluster_scope
 from responder.service.targeting import Targeting
@@ -71,6 +77,7 @@ class App:
     views: dict[str, ClusterView]
     metrics: Metrics
     catalogue: ActionCatalogue
+    permissions: Permissions
 
     @property
     def url(self) -> str:
@@ -125,7 +132,9 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
             stack.push_async_callback(view.close)
             if one.watch:
                 watches[name] = await watching(access, now=clock.now, sleep=clock.sleep)
-        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches)
+        beat = settings.heartbeat
+        switch = Heartbeat(beat.url.read().get_secret_value(), session) if beat is not None else None
+        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches, switch)
 
 
 async def _opened(settings: Settings, clock: Clock) -> SqlStore:
@@ -155,6 +164,7 @@ def _assemble(
     views: dict[str, ClusterView],
     hand: dict[str, ClusterHands],
     watches: dict[str, ClusterWatch],
+    switch: DeadMansSwitch | None,
 ) -> App:
     base_url = settings.http.public_url
     replica = _this_replica(settings)
@@ -213,10 +223,7 @@ def _assemble(
     )
     router = Router(store=store, clock=clock, sources=SOURCES, rulebook=rulebook, targeting=targeting, metrics=metrics)
     intake = Intake(store=store, clock=clock, largest=settings.http.largest_body, absorb=settings.http.absorb)
-    watchers = {
-        name: Watcher(watch=watch, store=store, intake=intake, clock=clock, poke=lambda: supervisor.poke())  # noqa: PLW0108 - made below
-        for name, watch in watches.items()
-    }
+
     supervisor = Supervisor(
         store=store,
         clock=clock,
@@ -226,13 +233,56 @@ def _assemble(
         observer=Observer(views=views, store=store),
         metrics=metrics,
         replica=replica,
-        beside={f"watch {name}": watcher.run for name, watcher in watchers.items()},
     )
+    silent_after = {name: one.silent_after for name, one in settings.sources.items() if one.silent_after is not None}
+    ourselves = SelfWatch(store=store, clock=clock, silent_after=silent_after)
+    auditor = Auditor(
+        store=store, clock=clock, hands=hands, switches=switches, metrics=metrics, keep=settings.retention.retention()
+    )
+    watchers = {
+        "self": Watcher(
+            watch=ourselves, store=store, intake=intake, clock=clock, poke=supervisor.poke, source=SourceKind.RESPONDER
+        ),
+        **{
+            f"watch {name}": Watcher(watch=one, store=store, intake=intake, clock=clock, poke=supervisor.poke)
+            for name, one in watches.items()
+        },
+    }
+    supervisor.beside |= {"auditor": auditor.run, **{name: one.run for name, one in watchers.items()}}
+    critical = house.routes.get(Severity.CRITICAL)
+    outage = Outage(
+        store=store,
+        clock=clock,
+        notifiers=notifiers,
+        channels=critical.levels[0].channels if critical is not None else (),
+        name=socket.gethostname(),
+        metrics=metrics,
+        sped_up=settings.clock,
+    )
+    supervisor.beside["outage"] = outage.run
+    if switch is not None and settings.heartbeat is not None:
+        every = settings.heartbeat.every
+        pulse = Pulse(switch=switch, clock=clock, every=every, stuck=supervisor.stuck, metrics=metrics)
+        supervisor.beside["pulse"] = pulse.run
     store.runner.on_notify = supervisor.poke
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
     explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
     undo = Undo(store=store, clock=clock, hands=hands)
+    permissions = Permissions(views=views, rulebook=rulebook, act=settings.act_entries(), catalogue=known, reads=READS)
+    doctor = Doctor(
+        DoctorParts(
+            store=store,
+            clock=clock,
+            rulebook=rulebook,
+            permissions=permissions,
+            notifiers=notifiers,
+            stuck=supervisor.stuck,
+            silent_after=silent_after,
+            watched=settings.heartbeat is not None,
+            public_url=base_url,
+        )
+    )
     api = Api(
         ApiParts(
             store=store,
@@ -245,6 +295,7 @@ def _assemble(
             metrics=metrics,
             poke=supervisor.poke,
             undo=undo.of_incident,
+            doctor=doctor,
             replicas=lambda: supervisor.replicas,
             sped_up=settings.clock,
         )
@@ -263,6 +314,7 @@ def _assemble(
         views=views,
         metrics=metrics,
         catalogue=known,
+        permissions=permissions,
     )
 
 
@@ -304,35 +356,11 @@ async def serve(app: App, *, started: Callable[[], None] | None = None) -> None:
         logger().info("service_stopped")
 
 
-async def missing_permissions(app: App) -> dict[str, list[str]]:
-    """Ask every cluster whether we hold what we read and what armed rules write, where they are armed; log each that is missing.
-
-    Returns:
-        Cluster to lines such as ``patch deployments in shop (pod-crash-loop/restart)``; clusters that lack nothing are left out.
-    """
-    missing: dict[str, list[str]] = {}
-    for name, view in app.views.items():
-        wanted = needs(app.rulebook.rules.values(), app.settings.act_entries(), app.catalogue, cluster=name)
-        wide = {one.permission: one.rungs for one in wanted if one.namespaces is None}
-        asked: list[tuple[str, dict[Permission, tuple[str, ...]]]] = [("", dict.fromkeys(READS, ("reading",)) | wide)]
-        for namespace in sorted({one for need in wanted for one in need.namespaces or ()}):
-            here = {one.permission: one.rungs for one in wanted if one.namespaces is not None and namespace in one.namespaces}
-            asked.append((namespace, here))
+async def missing_permissions(app: App) -> None:
+    """Log every permission that is missing in a cluster, with the rungs that need it."""
+    for name in app.views:
         try:
-            for namespace, by in asked:
-                held = await view.permitted(list(by), namespace=namespace)
-                for permission in (one for one, allowed in held.items() if not allowed):
-                    rungs = by[permission]
-                    where = f" in {namespace}" if namespace else ""
-                    logger().warning(
-                        "permission_missing",
-                        cluster=name,
-                        verb=permission.verb,
-                        resource=permission.resource,
-                        namespace=namespace,
-                        rungs=rungs,
-                    )
-                    missing.setdefault(name, []).append(f"{permission.verb} {permission.resource}{where} ({', '.join(rungs)})")
+            for one in await app.permissions.missing(name):
+                logger().warning("permission_missing", cluster=name, **one.said())
         except (RemoteError, TimeoutError) as error:
             logger().warning("cluster_failed", cluster=name, problem=str(error))
-    return missing

@@ -20,6 +20,7 @@ from responder.model.incident import Entry, Incident, Instance, Mode, Signal
 from responder.model.notice import Notice, Receipt
 from responder.model.reason import Reason
 from responder.model.storing import (
+    Audit,
     Claimed,
     Committed,
     Counts,
@@ -29,9 +30,11 @@ from responder.model.storing import (
     NewDelivery,
     OutboxRow,
     Replica,
+    Retention,
     RoutedAlert,
     RoutedResult,
     Scopes,
+    SourceHeard,
     StoredChange,
     Transition,
 )
@@ -132,6 +135,13 @@ class Notifier(Protocol):
 
     name: str
 
+    async def reach(self) -> None:
+        """Open a connection to the other end and close it again, within 10 s; tells nobody anything.
+
+        Raises:
+            TransientError: No connection.
+        """
+
     async def send(self, notice: Notice) -> Receipt:
         """Tell people once, within 10 s; sending the same notice again must call nobody twice where the channel can know (dedup key).
 
@@ -143,6 +153,17 @@ class Notifier(Protocol):
 
     async def close(self) -> None:
         """Release connections; idempotent."""
+
+
+class DeadMansSwitch(Protocol):
+    """A service outside that calls people when it is not told for a while that we live."""
+
+    async def beat(self) -> None:
+        """Say that we live, within 10 s.
+
+        Raises:
+            RemoteError: It was not taken.
+        """
 
 
 class Store(Protocol):
@@ -270,6 +291,31 @@ class Store(Protocol):
 
     def steady(self) -> bool:
         """Tell whether the store's clock has kept pace with our own for one lease; while it has not, nothing disruptive is written."""
+
+    async def prune(self, keep: Retention) -> int:
+        """Forget what is old enough, in one small batch; return how many rows went: again until 0, with other work in between."""
+
+    async def audit(self) -> Audit:
+        """Repair what nothing would ever look at again, and count what is overdue. Every replica may do it at any time."""
+
+    async def unsettled(self) -> Sequence[int]:
+        """Return ids of changes still owed whose incident is over and in nobody's hand."""
+
+    async def heard(self, names: Sequence[str]) -> Sequence[SourceHeard]:
+        """Return when these senders were last heard, and every sender with deliveries that failed for good within a day."""
+
+    async def count_unclosed(self) -> int:
+        """Count unclosed incidents."""
+
+    async def writable(self) -> None:
+        """Write one row, as a proof.
+
+        Raises:
+            StoreUnavailableError: It cannot be written now.
+        """
+
+    async def note(self, incident: str, entry: Entry) -> None:
+        """Append a line to an incident's timeline, in whatever phase it is."""
 
     async def close(self) -> None:
         """Finish what is under way and release the store; idempotent."""

@@ -18,6 +18,7 @@ from responder.http.auth import Role
 from responder.model.alert import Severity
 from responder.model.errors import RuleError, SettingsError
 from responder.model.incident import Level, Mode, Policy
+from responder.model.storing import Retention
 from responder.policy.guards import Count, Limits
 from responder.rules.arming import Act, ActEntry
 from responder.rules.durations import parse_duration, parse_rate
@@ -268,6 +269,55 @@ class ExporterSettings(_Model):
     addresses: tuple[str, ...] = ()
 
 
+class SourceSettings(_Model):
+    """A sender, by the name in its path (``/v1/alerts/alertmanager/NAME``).
+
+    Attributes:
+        silent_after: When nothing came from it for this long, that is an alert of our own (``SourceSilent``, source ``responder``). Give it to senders that
+            are always heard, such as one with Prometheus' Watchdog alert; None for senders that may be silent.
+    """
+
+    silent_after: Duration | None = None
+
+
+class HeartbeatSettings(_Model):
+    """The dead man's switch: an outside service that is told while we are well, and misses us when we are not.
+
+    Attributes:
+        url: Where to POST; holds a secret.
+        every: Between two beats; the outside service should wait for three.
+    """
+
+    url: SecretRef
+    every: Duration = timedelta(minutes=1)
+
+
+class RetentionSettings(_Model):
+    """How long what is kept. Source of defaults: ARCHITECTURE.md "Bounds"; what belongs to an unclosed incident is never forgotten.
+
+    Attributes:
+        deliveries, alerts, evidence: Since they came.
+        incidents: Since they closed, with their timelines.
+        evidence_bytes: Most evidence in all; the longest closed incidents' goes first.
+    """
+
+    deliveries: Duration = timedelta(days=30)
+    alerts: Duration = timedelta(days=30)
+    evidence: Duration = timedelta(days=30)
+    incidents: Duration = timedelta(days=400)
+    evidence_bytes: int = Field(default=2 << 30, ge=1 << 20)
+
+    def retention(self) -> Retention:
+        """Return it as the store takes it."""
+        return Retention(
+            deliveries=self.deliveries,
+            alerts=self.alerts,
+            evidence=self.evidence,
+            incidents=self.incidents,
+            evidence_bytes=self.evidence_bytes,
+        )
+
+
 class Settings(_Model):
     """``responder.yaml``.
 
@@ -277,6 +327,7 @@ class Settings(_Model):
         rule_paths: Files or folders of rules, beside the shipped ones.
         shipped_rules: Load the rules that come with the program.
         routes: Severity to policy; all four, or ``default``.
+        sources: What is expected of senders, by name.
         clock: Speed of the clock, for demonstrations; 1 is real time.
     """
 
@@ -293,6 +344,9 @@ class Settings(_Model):
     policies: dict[str, PolicySettings] = Field(default_factory=dict)
     routes: dict[str, str] = Field(default_factory=dict)
     exporters: ExporterSettings = Field(default_factory=ExporterSettings)
+    sources: dict[str, SourceSettings] = Field(default_factory=dict)
+    heartbeat: HeartbeatSettings | None = None
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
     clock: float = Field(default=1.0, gt=0, le=1000)
 
     @model_validator(mode="after")

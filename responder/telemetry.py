@@ -49,6 +49,7 @@ EVENTS: Final = frozenset(
         "clock_unsteady",
         "schema_ahead",
         "store_failed",
+        "store_back",
         "cluster_failed",
         "permission_missing",
         "request_failed",
@@ -58,6 +59,10 @@ EVENTS: Final = frozenset(
         "symptoms_said",
         "loop_failed",
         "loop_ended",
+        "audit_found",
+        "rows_forgotten",
+        "beat_withheld",
+        "beat_failed",
     }
 )
 """Every event name that is logged; past tense. A test compares them with the source."""
@@ -95,6 +100,12 @@ class Metrics:
         self.unclosed = Gauge("responder_incidents_unclosed", "Unclosed incidents", registry=self.registry)
         self.backlog = Gauge("responder_deliveries_waiting", "Deliveries that wait to be routed", registry=self.registry)
         self.replicas = Gauge("responder_replicas", "Replicas that said within 15 s that they live", registry=self.registry)
+        self.repaired = Counter(
+            "responder_audit_repaired_total", "What the auditor put right, by what it was", ["what"], registry=self.registry
+        )
+        self.overdue = Gauge("responder_overdue", "Incidents, deliveries and messages that are late", registry=self.registry)
+        self.forgotten = Counter("responder_rows_forgotten_total", "Rows that were old enough to go", registry=self.registry)
+        self.beats = Counter("responder_heartbeats_total", "Outgoing heartbeats, by result", ["result"], registry=self.registry)
         self.armed = Gauge("responder_armed", "1 armed, 0.5 shadow, 0 off: the global mode", registry=self.registry)
         self.rules_ok = Gauge("responder_rules_last_load_ok", "Whether the last load of the rules worked", registry=self.registry)
         self.rules_at = Gauge(
@@ -115,6 +126,10 @@ class Metrics:
         for kind in NoticeKind:
             for result in ("sent", "failed"):
                 self.notices.labels(kind, result)
+        for what in ("no_wake_up", "leased_too_long", "orphaned_claim", "unheld_alert", "debt"):
+            self.repaired.labels(what)
+        for result in ("sent", "failed", "withheld"):
+            self.beats.labels(result)
         for result in ("ok", "gone", "contested", "blocked", "throttled", "forbidden", "rejected", "unknown"):
             self.writes.labels(result)
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from responder import __version__
 from responder.actions.catalogue import catalogue
 from responder.app import assembled, serve
-from responder.cli import demo, rbac
+from responder.cli import demo, doctor, rbac
 from responder.cli.client import ServiceError, call
 from responder.cli.database import db_app
 from responder.clock import SystemClock
@@ -40,6 +40,7 @@ incidents_app = typer.Typer(help="List incidents, or tell one something.", invok
 app.add_typer(incidents_app, name="incidents")
 app.add_typer(db_app, name="db")
 app.command("rbac")(rbac.command)
+app.command("doctor")(doctor.command)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str, typer.Option("--url", envvar="RESPONDER_URL", help="The running service.")]

@@ -94,6 +94,8 @@ class Reason(StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     NOTED = "noted"
+    REPAIRED = "repaired"
+    STORE_DOWN = "store_down"
     CLOSED_BY_PERSON = "closed_by_person"
     # stops
     KILL_SWITCH = "kill_switch"
@@ -183,6 +185,8 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.PAUSED: "a person paused the ladder",
     Reason.RESUMED: "a person let the ladder go on",
     Reason.NOTED: "a person left a note",
+    Reason.STORE_DOWN: "our own store cannot be used",
+    Reason.REPAIRED: "something was found out of order and put right",
     Reason.CLOSED_BY_PERSON: "a person closed it",
     Reason.KILL_SWITCH: "the kill switch is off: no write of any kind",
     Reason.DISARMED: "the rule, cluster or whole installation is no longer armed",

@@ -252,3 +252,40 @@ class ModeRow:
     by: str = ""
     at: datetime | None = None
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """What the auditor found: rows repaired, and ``overdue`` ones that are only counted."""
+
+    no_wake_up: int = 0
+    leased_too_long: int = 0
+    orphaned_claim: int = 0
+    unheld_alert: int = 0
+    overdue: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceHeard:
+    """A sender, when it was last heard (None for never), and how many of its deliveries failed for good within a day."""
+
+    name: str
+    at: datetime | None
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long what is kept. Source of the defaults: ARCHITECTURE.md "Bounds".
+
+    Attributes:
+        deliveries, alerts, evidence: From receiving, from last seen, from capture; never of an unclosed incident.
+        incidents: From closing, with timeline, messages and commands.
+        evidence_bytes: Most evidence in all; the oldest closed incidents' goes first.
+    """
+
+    deliveries: timedelta = timedelta(days=30)
+    alerts: timedelta = timedelta(days=30)
+    evidence: timedelta = timedelta(days=30)
+    incidents: timedelta = timedelta(days=400)
+    evidence_bytes: int = 2 << 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -58,6 +59,23 @@ async def post(
     if status >= 500 or status == 408:
         raise TransientError(text or "server error", status=status, **shown)
     raise RejectedError(text or "refused", status=status, **shown)
+
+
+async def reach(url: str, *, system: str, channel: str) -> None:
+    """Open a connection to where a URL leads, and close it; nothing is sent.
+
+    Raises:
+        TransientError: No connection; the URL is not in it.
+    """
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        async with asyncio.timeout(WITHIN.total or 10):
+            _, writer = await asyncio.open_connection(parts.hostname or "", port)
+    except (OSError, TimeoutError, ValueError) as error:
+        what = type(error).__name__ if not isinstance(error, TimeoutError) else "no answer within 10 s"
+        raise TransientError(what, system=system, operation="connect to", target=channel) from None
+    writer.close()
 
 
 def without(text: str, secrets: Sequence[str]) -> str:

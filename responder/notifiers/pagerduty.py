@@ -10,7 +10,7 @@ import msgspec
 
 from responder.model.notice import Notice, NoticeKind, Receipt
 from responder.notifiers import text
-from responder.notifiers.answers import post
+from responder.notifiers.answers import post, reach
 
 LONGEST_SUMMARY = 1024
 LONGEST_KEY = 255
@@ -44,6 +44,10 @@ class PagerDutyNotifier:
             self._session, self._url, system="pagerduty", channel=self.name, body=body, secrets=(self._routing_key,)
         )
         return Receipt(reached=notice.kind is NoticeKind.PAGE and status == 202, answer=f"{status} {said}".strip())
+
+    async def reach(self) -> None:
+        """See ``ports.Notifier``."""
+        await reach(self._url, system="pagerduty", channel=self.name)
 
     async def close(self) -> None:
         """Nothing of its own is open."""

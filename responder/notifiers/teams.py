@@ -17,7 +17,7 @@ from responder.model.alert import Severity
 from responder.model.errors import RejectedError, ThrottledError
 from responder.model.notice import Notice, NoticeKind, Receipt
 from responder.notifiers import text
-from responder.notifiers.answers import post
+from responder.notifiers.answers import post, reach
 
 LARGEST = 28 * 1024
 ROOM = LARGEST - 1024
@@ -43,6 +43,10 @@ class TeamsNotifier:
             shown: dict[str, Any] = {"system": "teams", "operation": "post to", "target": self.name, "status": status}
             raise ThrottledError(said, **shown) if "429" in said else RejectedError(said, **shown)
         return Receipt(reached=False, answer=f"{status} {said}".strip())
+
+    async def reach(self) -> None:
+        """See ``ports.Notifier``."""
+        await reach(self._url, system="teams", channel=self.name)
 
     async def close(self) -> None:
         """Nothing of its own is open."""

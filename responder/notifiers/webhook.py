@@ -14,7 +14,7 @@ import msgspec
 
 from responder.model.notice import Notice, Receipt
 from responder.notifiers import text
-from responder.notifiers.answers import post
+from responder.notifiers.answers import post, reach
 
 FORMAT = 1
 
@@ -44,6 +44,10 @@ class WebhookNotifier:
             self._session, self._url, system="webhook", channel=self.name, body=body, headers=headers, secrets=secrets
         )
         return Receipt(reached=False, answer=f"{status} {said}".strip())
+
+    async def reach(self) -> None:
+        """See ``ports.Notifier``."""
+        await reach(self._url, system="webhook", channel=self.name)
 
     async def close(self) -> None:
         """Nothing of its own is open."""

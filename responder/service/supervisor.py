@@ -7,7 +7,7 @@ which the store keeps), leases run out or are freed by the next start; the pod's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from responder.model.errors import StoreUnavailableError
@@ -25,6 +25,8 @@ POLL = timedelta(seconds=1)
 HEARTBEAT = timedelta(seconds=5)
 OBSERVE = timedelta(minutes=5)
 STORE_AGAIN = timedelta(seconds=1)
+TURNS_WITHIN = timedelta(seconds=45)
+"""Longer than a store's time-outs and a channel's ten seconds; a loop that needs longer stands still."""
 
 
 LIVES = timedelta(seconds=15)
@@ -35,6 +37,7 @@ class Supervisor:
     """Owns the tasks of the service.
 
     Attributes:
+        beside: Loops with a life of their own (watches, receivers), by name; each runs until it is cancelled. Filled before ``run``.
         replicas: Who lived at the last heartbeat, newest first, this one among them.
     """
 
@@ -49,9 +52,7 @@ class Supervisor:
         observer: Observer,
         metrics: Metrics,
         replica: Replica,
-        beside: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
-        """Take the parts; ``beside`` are loops with a life of their own (watches, receivers), by name: each runs until it is cancelled."""
         self._replica = replica
         self._steady = True
         self.replicas: Sequence[Replica] = ()
@@ -62,7 +63,8 @@ class Supervisor:
         self._outbox = outbox
         self._observer = observer
         self._metrics = metrics
-        self._beside = beside or {}
+        self.beside: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._turned: dict[str, float] = {}
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -83,12 +85,12 @@ class Supervisor:
                 return await self._worker.work_due(incidents)
 
             loops = [
-                asyncio.create_task(self._loop(self._router.route_due), name="router"),
-                asyncio.create_task(self._loop(work), name="worker"),
-                asyncio.create_task(self._loop(self._outbox.send_due), name="outbox"),
+                asyncio.create_task(self._loop("router", self._router.route_due), name="router"),
+                asyncio.create_task(self._loop("worker", work), name="worker"),
+                asyncio.create_task(self._loop("outbox", self._outbox.send_due), name="outbox"),
                 asyncio.create_task(self._every(HEARTBEAT, self._heartbeat), name="heartbeat"),
                 asyncio.create_task(self._every(OBSERVE, self._observer.observe), name="observer"),
-                *(asyncio.create_task(self._kept_running(run, name), name=name) for name, run in self._beside.items()),
+                *(asyncio.create_task(self._kept_running(run, name), name=name) for name, run in self.beside.items()),
             ]
             await self._stopping.wait()
             ends_at = self._clock.boottime() + drain_within.total_seconds()
@@ -101,11 +103,19 @@ class Supervisor:
                 if task.get_name().startswith("incident "):
                     task.cancel()
 
-    async def _loop(self, step: Callable[[], Awaitable[int]]) -> None:
+    def stuck(self) -> list[str]:
+        """Return the loops that have not turned for ``TURNS_WITHIN``: hanging, or without a store."""
+        late = self._clock.boottime() - TURNS_WITHIN.total_seconds()
+        return [name for name, at in self._turned.items() if at < late]
+
+    async def _loop(self, name: str, step: Callable[[], Awaitable[int]]) -> None:
         """Repeat a step: at once while it finds work, else when something is due, poked, or a second is over."""
+        self._turned[name] = self._clock.boottime()
         while not self._stopping.is_set():
             try:
-                if await step():
+                found = await step()
+                self._turned[name] = self._clock.boottime()
+                if found:
                     continue
                 self._woken.clear()
                 due = await self._store.next_due()

@@ -1,4 +1,4 @@
-"""Turns what a watched cluster shows into deliveries, durable like everybody's. Needs no Prometheus.
+"""Turns what a watched cluster, or a look at ourselves, shows into deliveries, durable like everybody's. Needs no Prometheus.
 
 Never here: what is a symptom (``clusters``), or when it is an alert (``policy.symptoms``).
 
@@ -9,7 +9,7 @@ crash repeats it, and ``responder explain`` shows it like any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,8 +32,19 @@ MOST_KNOWN = 10_000
 class Watcher:
     """Follows one cluster's symptoms."""
 
-    def __init__(self, *, watch: ClusterWatch, store: Store, intake: Intake, clock: Clock, poke: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        watch: ClusterWatch,
+        store: Store,
+        intake: Intake,
+        clock: Clock,
+        poke: Callable[[], None],
+        source: SourceKind = SourceKind.KUBERNETES,
+    ) -> None:
         self._watch = watch
+        self._source = source
+        self._labels = {"cluster": watch.name} if source is SourceKind.KUBERNETES else {}
         self._store = store
         self._intake = intake
         self._clock = clock
@@ -62,13 +73,11 @@ class Watcher:
             self._standing = await self._remembered()
         now = self._clock.now()
         spoken = speak(self._standing, self._watch.sighting(), cluster=self._watch.name, now=now)
-        name = self._watch.name
-        said = [_said(one, name) for one in spoken.fires] + [_said(one, name, ends_at=now) for one in spoken.over]
+        said = [_said(one, self._labels) for one in spoken.fires]
+        said += [_said(one, self._labels, ends_at=now) for one in spoken.over]
         for place in range(0, len(said), MOST_A_DELIVERY):
-            body = msgspec.json.encode(
-                {"format": 1, "cluster": self._watch.name, "alerts": said[place : place + MOST_A_DELIVERY]}
-            )
-            await self._intake.accept(source=SourceKind.KUBERNETES, source_name=self._watch.name, body=body, sender="responder")
+            body = msgspec.json.encode({"format": 1, "alerts": said[place : place + MOST_A_DELIVERY]})
+            await self._intake.accept(source=self._source, source_name=self._watch.name, body=body, sender="responder")
         self._standing = dict(spoken.standing)
         if said:
             logger().info("symptoms_said", cluster=self._watch.name, firing=len(spoken.fires), resolved=len(spoken.over))
@@ -78,14 +87,14 @@ class Watcher:
     async def _remembered(self) -> dict[str, Standing]:
         """Return what fires as far as the store knows: what ended while nobody watched must be said to be over."""
         firing = await self._store.instances(why=None, firing=True, limit=MOST_KNOWN)
-        mine = [one for one in firing if one.source == SourceKind.KUBERNETES and one.source_name == self._watch.name]
+        mine = [one for one in firing if one.source == self._source and one.source_name == self._watch.name]
         found = [_standing(one) for one in mine if one.status is AlertStatus.FIRING]
         return {one.symptom.id: one for one in found}
 
 
-def _said(one: Standing, cluster: str, *, ends_at: datetime | None = None) -> dict[str, Any]:
+def _said(one: Standing, more: Mapping[str, str], *, ends_at: datetime | None = None) -> dict[str, Any]:
     symptom = one.symptom
-    labels = {**symptom.labels, "alertname": symptom.name, "severity": symptom.severity, "cluster": cluster}
+    labels = {**symptom.labels, "alertname": symptom.name, "severity": symptom.severity, **more}
     said: dict[str, Any] = {
         "id": symptom.subject,
         "status": "firing" if ends_at is None else "resolved",

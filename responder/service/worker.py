@@ -291,8 +291,11 @@ class Worker:
                 problem = f"not finished within {EVIDENCE_WITHIN.total_seconds():.0f} s"
             except RemoteError as error:
                 problem = str(error)
-        if items:
-            await self._store.keep_evidence(incident.id, opening=incident.opening, items=items)
+        try:
+            if items:
+                await self._store.keep_evidence(incident.id, opening=incident.opening, items=items)
+        except StoreUnavailableError as error:  # a full disk drops evidence first; if all is gone, the next commit says so
+            items, problem = (), f"{problem}; not kept: {error}".lstrip("; ")
         now = self._clock.now()
         size = sum(len(item.content) for item in items)
         text = f"evidence: {len(items)} items, {size} bytes" + (f"; {problem}" if problem else "")

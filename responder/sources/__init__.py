@@ -10,12 +10,13 @@ from collections.abc import Mapping
 
 from responder.model.alert import SourceKind
 from responder.ports import Understands
-from responder.sources import alertmanager, azure_monitor, kubernetes
+from responder.sources import alertmanager, azure_monitor, own
 
 SOURCES: Mapping[SourceKind, Understands] = {
     SourceKind.ALERTMANAGER: alertmanager.alerts_of,
     SourceKind.AZURE_MONITOR: azure_monitor.alerts_of,
-    SourceKind.KUBERNETES: kubernetes.alerts_of,
+    SourceKind.KUBERNETES: own.watched,
+    SourceKind.RESPONDER: own.ourselves,
 }
 
 __all__ = ["SOURCES"]

@@ -16,11 +16,12 @@ from responder import __version__
 from responder.http.auth import Authentication, Caller, Role
 from responder.http.errors import error_middleware, refusal
 from responder.model.alert import SourceKind
-from responder.model.errors import OversizeError, StoreUnavailableError
+from responder.model.errors import OversizeError, RemoteError, StoreUnavailableError
 from responder.model.incident import Incident, Mode, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import DeliveryState, ModeRow, Replica
 from responder.ports import Clock, Store
+from responder.service.doctor import Doctor
 from responder.service.explain import Explainer
 from responder.service.intake import Intake
 from responder.service.report import Reporter
@@ -57,6 +58,7 @@ class ApiParts:
     metrics: Metrics
     poke: Callable[[], None]
     undo: Callable[[str], Awaitable[Sequence[str]]]
+    doctor: Doctor
     replicas: Callable[[], Sequence[Replica]] = tuple
     sources: frozenset[str] = frozenset()
     sped_up: float = 1.0
@@ -89,6 +91,8 @@ class Api:
                 web.get("/v1/mode", self.mode),
                 web.put("/v1/mode", self.set_mode),
                 web.get("/v1/changes", self.changes),
+                web.get("/v1/doctor", self.doctor),
+                web.post("/v1/doctor/page", self.test_page),
                 web.get("/openapi.json", self.openapi),
                 web.get("/healthz", self.healthz),
                 web.get("/readyz", self.readyz),
@@ -310,6 +314,26 @@ class Api:
         self._parts.poke()
         logger().warning("mode_changed", scope=row.scope, mode=row.mode, by=caller.name, why=row.why)
         return _json({"mode": row})
+
+    async def doctor(self, request: web.Request) -> web.Response:
+        """GET /v1/doctor: what was looked at and how it is; asks clusters and connects to channels, tells nobody anything."""
+        self._caller(request, Role.OPERATE)
+        found = await self._parts.doctor.examine()
+        return _json({"well": all(one.well for one in found), "findings": found})
+
+    async def test_page(self, request: web.Request) -> web.Response:
+        """POST /v1/doctor/page {"channel": NAME}: a page that says it is a test, ended at once."""
+        caller = self._caller(request, Role.OPERATE)
+        channel = str((await _body(request)).get("channel", ""))
+        try:
+            receipt = await self._parts.doctor.page(channel, by=caller.name)
+        except KeyError:
+            return refusal(404, f"there is no channel {channel!r}", "name one of channels: in responder.yaml")
+        except RemoteError as error:
+            return refusal(
+                502, f"{channel} did not take the test page: {error}", "correct its settings, or look after the network"
+            )
+        return _json({"channel": channel, "receipt": receipt})
 
     # --- the service itself
 

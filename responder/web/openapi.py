@@ -55,6 +55,8 @@ OPENAPI: dict[str, Any] = {
         "/v1/rules": {"get": _operation("Rules in force")},
         "/v1/mode": {"get": _operation("Switches"), "put": _operation("The kill switch: off, shadow or armed", body=True)},
         "/v1/changes": {"get": _operation("Changes not given back")},
+        "/v1/doctor": {"get": _operation("Examine the installation: store, clusters, permissions, channels, senders")},
+        "/v1/doctor/page": {"post": _operation("Send a test page through a channel", body=True)},
         "/openapi.json": {"get": _operation("This")},
         "/healthz": {"get": _operation("The process lives")},
         "/readyz": {"get": _operation("Rules are loaded")},

@@ -15,7 +15,7 @@ from responder.model.evidence import EvidenceItem
 from responder.model.incident import Candidate, Command, Phase, Signal, SignalKind, Tell
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
-from responder.model.storing import Claimed, DeliveryState, NewDelivery, RoutedAlert, RoutedResult, Scopes, Transition
+from responder.model.storing import Claimed, DeliveryState, NewDelivery, Retention, RoutedAlert, RoutedResult, Scopes, Transition
 from responder.stores import SqlStore, open_sqlite
 from responder.stores.sql import tables
 from responder.stores.sql.keeping import INCIDENT_BYTES, ITEM_BYTES
@@ -245,7 +245,7 @@ async def test_what_is_old_is_forgotten_and_what_is_open_is_kept(store: SqlStore
     await in_hand(store, 2)
     await store.keep_evidence("inc-2", opening=1, items=[EvidenceItem(name="b", content=b"b", taken_at=make.NOON)])
     clock.forward(days=31)
-    while await store.prune():
+    while await store.prune(Retention()):
         pass
 
     assert [row.state for row in await store.deliveries(state=None, limit=9)] == [DeliveryState.NEW]
@@ -253,7 +253,7 @@ async def test_what_is_old_is_forgotten_and_what_is_open_is_kept(store: SqlStore
     assert (await store.evidence("inc-1"), len(await store.evidence("inc-2"))) == ([], 1)
     assert await store.incident("inc-1") is not None
     clock.forward(days=400)
-    while await store.prune():
+    while await store.prune(Retention()):
         pass
     assert [found.id for found in await store.incidents(unclosed=False, limit=9)] == ["inc-2"]
     assert await store.timeline("inc-1") == []

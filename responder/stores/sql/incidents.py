@@ -271,6 +271,12 @@ def keep_entry(db: Connection, incident: str, entry: Entry) -> None:
     note(db, incident, millis(entry.at), entry.kind, entry.reason, entry.text, entry.data)
 
 
+def note_entry(db: Connection, now: int, incident: str, entry: Entry) -> None:
+    """Append a line to the timeline of an incident in any phase, without its fence."""
+    del now
+    keep_entry(db, incident, entry)
+
+
 def note(db: Connection, incident: str, at: int, kind: EntryKind, reason: Reason, text: str, data: Mapping[str, Any]) -> None:
     """Append a line to the timeline."""
     body = pack({"text": text, "data": data})
@@ -314,6 +320,12 @@ def listed(db: Connection, now: int, unclosed_only: bool, limit: int, mode: Mode
     if mode is not None:
         query = query.where(T.c.mode == str(mode))
     return [unpack_incident(row.state, row.state_v) for row in db.execute(query)]
+
+
+def count_unclosed(db: Connection, now: int) -> int:
+    """Count unclosed incidents."""
+    del now
+    return int(db.execute(select(func.count()).select_from(T).where(tables.UNCLOSED)).scalar() or 0)
 
 
 def next_due(db: Connection, now: int) -> int | None:

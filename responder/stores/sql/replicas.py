@@ -13,6 +13,7 @@ from responder.stores.sql.dialect import upsert
 
 R = tables.replicas
 FORGOTTEN_AFTER = timedelta(hours=1)
+PROBE = "probe"
 LONGEST_LEASE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(minutes=2)
 """Of the outbox between two tries."""
@@ -22,7 +23,7 @@ def beat(db: Connection, now: int, one: Replica) -> list[Replica]:
     """Say that a replica lives, and return all that said so within the last hour, newest first."""
     upsert(db, R, {"id": one.id, "incarnation": one.incarnation, "version": one.version, "seen_at": now}, key="id")
     db.execute(delete(R).where(R.c.seen_at < now - span(FORGOTTEN_AFTER)))
-    rows = db.execute(select(R).order_by(R.c.seen_at.desc(), R.c.id))
+    rows = db.execute(select(R).where(R.c.id != PROBE).order_by(R.c.seen_at.desc(), R.c.id))
     return [Replica(id=row.id, incarnation=row.incarnation, version=row.version, seen_at=instant(row.seen_at)) for row in rows]
 
 
@@ -47,3 +48,8 @@ def after_step_back(db: Connection, now: int) -> None:
     D, O = tables.deliveries, tables.outbox  # noqa: N806, E741 - a table reads as a name of its own
     db.execute(update(D).where(tables.NEW, D.c.wake_at > now).values(wake_at=now))
     db.execute(update(O).where(tables.WAITING, O.c.wake_at > now + span(LONGEST_PAUSE)).values(wake_at=now))
+
+
+def probe(db: Connection, now: int) -> None:
+    """Write a row that nobody reads: a store that only reads must not pass for one that works."""
+    upsert(db, R, {"id": PROBE, "incarnation": "", "version": "", "seen_at": now - span(FORGOTTEN_AFTER)}, key="id")

@@ -13,6 +13,7 @@ from responder.model.evidence import EvidenceItem
 from responder.model.incident import Entry, Incident, Instance, Mode, Signal
 from responder.model.reason import Reason
 from responder.model.storing import (
+    Audit,
     Claimed,
     Committed,
     Counts,
@@ -22,14 +23,16 @@ from responder.model.storing import (
     NewDelivery,
     OutboxRow,
     Replica,
+    Retention,
     RoutedAlert,
     RoutedResult,
     Scopes,
+    SourceHeard,
     StoredChange,
     Transition,
 )
 from responder.ports import Clock
-from responder.stores.sql import commands, deliveries, forgetting, incidents, keeping, outbox, replicas, routing
+from responder.stores.sql import auditing, commands, deliveries, forgetting, incidents, keeping, outbox, replicas, routing
 from responder.stores.sql.codec import instant, millis, not_before
 from responder.stores.sql.database_time import DatabaseTime
 from responder.stores.sql.runners.inline import InlineRunner
@@ -287,9 +290,33 @@ class SqlStore:
         """See ``ports.Store``."""
         return await self.runner.run(keeping.seen_healthy, self._now, list(revisions))
 
-    async def prune(self) -> int:
-        """Forget what is old enough, in one small batch; return how many rows went: again until 0, with other work in between."""
-        return await self.runner.run(forgetting.prune, self._now)
+    async def prune(self, keep: Retention) -> int:
+        """See ``ports.Store``."""
+        return await self.runner.run(forgetting.prune, self._now, keep)
+
+    async def audit(self) -> Audit:
+        """See ``ports.Store``."""
+        return await self.runner.run(auditing.audit, self._now)
+
+    async def unsettled(self) -> Sequence[int]:
+        """See ``ports.Store``."""
+        return await self.runner.run(auditing.unsettled, self._now)
+
+    async def heard(self, names: Sequence[str]) -> Sequence[SourceHeard]:
+        """See ``ports.Store``."""
+        return await self.runner.read(auditing.heard, self._now, list(names))
+
+    async def count_unclosed(self) -> int:
+        """See ``ports.Store``."""
+        return await self.runner.read(incidents.count_unclosed, self._now)
+
+    async def writable(self) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(replicas.probe, self._now)
+
+    async def note(self, incident: str, entry: Entry) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(incidents.note_entry, self._now, incident, entry)
 
     async def close(self) -> None:
         """See ``ports.Store``."""

@@ -1,4 +1,4 @@
-"""What our own watches of a cluster say, as alerts with kubernetes-mixin's names and labels.
+"""What we say ourselves, as alerts: our watches of a cluster (with kubernetes-mixin's names and labels), and our look at ourselves.
 
 The body is ours (``service.watcher`` writes it) and goes the way of every delivery: stored, then understood here. Identity is the object's UID and
 not the start: two replicas that watch one cluster say the same alert.
@@ -15,23 +15,33 @@ from responder.sources.normalised import instant, labels_of, mapping, sequence, 
 FORMAT = 1
 
 
-def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
-    """Return the alerts of a body that a watcher wrote."""
+def watched(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
+    """Return the alerts of a body that a watch of a cluster wrote."""
     del received_at
+    return _alerts_of(body, SourceKind.KUBERNETES, source_name)
+
+
+def ourselves(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
+    """Return the alerts of a body about ourselves and our senders."""
+    del received_at
+    return _alerts_of(body, SourceKind.RESPONDER, source_name)
+
+
+def _alerts_of(body: Any, source: SourceKind, source_name: str) -> Normalised:
     data = mapping(body)
     if data.get("format") != FORMAT:
         return unknown(f"no 'format': {FORMAT}: not written by a watch of ours")
     gaps: list[str] = []
-    alerts = tuple(_alert(mapping(one), source_name, gaps) for one in sequence(data.get("alerts")))
-    return Normalised(alerts=alerts, gaps=tuple(gaps), shape="kubernetes-watch")
+    alerts = tuple(_alert(mapping(one), source, source_name, gaps) for one in sequence(data.get("alerts")))
+    return Normalised(alerts=alerts, gaps=tuple(gaps), shape="own")
 
 
-def _alert(one: Any, source_name: str, gaps: list[str]) -> Alert:
+def _alert(one: Any, source: SourceKind, source_name: str, gaps: list[str]) -> Alert:
     labels = labels_of(one.get("labels"), gaps)
     firing = text(one.get("status")) == "firing"
-    mark = fingerprint(f"{SourceKind.KUBERNETES}/{source_name}", labels)
+    mark = fingerprint(f"{source}/{source_name}", labels)
     return Alert(
-        source=SourceKind.KUBERNETES,
+        source=source,
         source_name=source_name,
         name=labels.get("alertname", ""),
         status=AlertStatus.FIRING if firing else AlertStatus.RESOLVED,
