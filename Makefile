@@ -4,6 +4,7 @@
 #   make test   the default tests (about five minutes on two cores)
 #   make check  format, lint, types, import layers, shipped rules and their tests
 #   make e2e    against real parts: a Kubernetes control plane, helm, Prometheus, Alertmanager, Chromium
+#   make crash  the process dies at every point of every plot; ARGS=--write writes tests/crash/REPORT.md (about an hour; --every 10: minutes)
 #   make bench  how fast it is
 #   make lock   requirements/*.txt anew from pyproject.toml (needs uv)
 #
@@ -15,7 +16,7 @@ ARGS ?=
 
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet
 
-.PHONY: help demo test check format e2e bench lock venv clean
+.PHONY: help demo test check format e2e crash bench lock venv clean
 .DELETE_ON_ERROR:
 
 help:
@@ -41,6 +42,9 @@ format: $(READY)
 
 e2e: $(READY)
 	$(BIN)/pytest tests/e2e $(ARGS)
+
+crash: $(READY)
+	$(BIN)/python -m tests.crash.sweep $(ARGS)
 
 bench: $(READY)
 	$(BIN)/pytest tests/bench -s $(ARGS)

@@ -69,6 +69,7 @@ class App:
     clock: Clock
     store: SqlStore
     rulebook: Rulebook
+    intake: Intake
     supervisor: Supervisor
     replica: Replica
     server: Server
@@ -306,6 +307,7 @@ def _assemble(
         clock=clock,
         store=store,
         rulebook=rulebook,
+        intake=intake,
         supervisor=supervisor,
         replica=replica,
         server=server,

@@ -1,0 +1,152 @@
+"""What happens in each run: a trouble for every shipped rule that climbs its ladder, from the alert to the proof or to the last level of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from responder.sandbox import Behaviour
+from tests.crash.world import World, rule_file
+
+CRASH = Behaviour(crash_after=3, log="FATAL: poisoned\n")
+API = {"namespace": "shop", "deployment": "api"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One story.
+
+    Attributes:
+        rule: Which is armed.
+        begin: Brings the trouble about; its time counts from there.
+        lasts: How long it is followed.
+        own: A rule of the plot's own; {} for the shipped ones.
+    """
+
+    name: str
+    rule: str
+    begin: Callable[[World], Awaitable[None]]
+    lasts: timedelta = timedelta(minutes=30)
+    own: Any = None
+
+    def world(self, folder: Path, *, crash_at: frozenset[int] = frozenset(), keeps_name: bool = True) -> World:
+        """Return a world in which it can happen."""
+        rules = rule_file(folder, self.own) if self.own else ""
+        return World(act=(self.rule,), rules=rules, crash_at=crash_at, keeps_name=keeps_name)
+
+
+async def _healthy(world: World, *, replicas: int = 2) -> None:
+    world.cluster.deployment("shop", "api", image="shop/api:1", replicas=replicas)
+    await world.passes(timedelta(seconds=30))
+    assert world.cluster.available("shop", "api")
+    await world.observe_twice()
+
+
+async def poisoned(world: World) -> None:
+    """Every pod crashes until it is replaced."""
+    await _healthy(world)
+    world.cluster.break_running("shop", "api", CRASH)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubePodCrashLooping", **API)
+
+
+async def one_sick_pod(world: World) -> None:
+    """One of three crashes until it is replaced."""
+    await _healthy(world, replicas=3)
+    world.cluster.break_running("shop", "api", CRASH)
+    for pod in world.cluster.pods("shop", "api")[1:]:
+        world.cluster._broken.pop(pod["metadata"]["uid"], None)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubePodCrashLooping", **API)
+
+
+async def incurable(world: World) -> None:
+    """Nothing cures it: two levels of people."""
+    await _healthy(world)
+    world.cluster.behave("shop/api:1", CRASH)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubePodCrashLooping", **API)
+
+
+async def bad_release(world: World) -> None:
+    """A new image crashes; the last one was healthy."""
+    await _healthy(world)
+    world.cluster.behave("shop/api:2", CRASH)
+    world.cluster.set_image("shop", "api", "shop/api:2")
+    await world.passes(timedelta(minutes=3))
+    world.alert("KubePodCrashLooping", **API)
+
+
+async def out_of_memory(world: World) -> None:
+    """A leak, cured by a restart."""
+    await _healthy(world)
+    world.cluster.break_running("shop", "api", Behaviour(crash_after=5, oom=True, exit_code=137))
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubeContainerOOMKilledCount", **API)
+
+
+async def no_such_image(world: World) -> None:
+    """A release whose image does not exist."""
+    await _healthy(world)
+    world.cluster.behave("shop/api:none", Behaviour(pull="missing"))
+    world.cluster.set_image("shop", "api", "shop/api:none")
+    await world.passes(timedelta(minutes=3))
+    world.alert("KubeContainerWaiting", **API)
+
+
+async def no_such_secret(world: World) -> None:
+    """A release that needs a Secret nobody made."""
+    await _healthy(world)
+    world.cluster.behave("shop/api:2", Behaviour(needs=("secret/nobody",)))
+    world.cluster.set_image("shop", "api", "shop/api:2")
+    await world.passes(timedelta(minutes=3))
+    world.alert("KubeContainerWaiting", **API)
+
+
+async def no_endpoint(world: World) -> None:
+    """The service has none left, its workload crashes."""
+    await _healthy(world)
+    world.cluster.break_running("shop", "api", CRASH)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubeServiceNoReadyEndpoints", namespace="shop", service="api")
+
+
+async def unknown_alert(world: World) -> None:
+    """No rule is for it: by its severity people are told."""
+    world.alert("CertificateExpiring", severity="critical", namespace="shop")
+
+
+async def more_replicas(world: World) -> None:
+    """An autoscaler's floor is raised, and given back at the end."""
+    await _healthy(world)
+    hpa = {
+        "metadata": {"namespace": "shop", "name": "api"},
+        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "api"}, "minReplicas": 2, "maxReplicas": 6},
+    }
+    world.cluster.storage.create("autoscaling/v2/horizontalpodautoscalers", hpa)
+    world.cluster.behave("shop/api:1", CRASH)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubePodCrashLooping", **API)
+    world.heals_at = world.clock.at + timedelta(minutes=4)
+
+
+SCALE = {
+    "rule": "scale-up", "title": "More of it", "owner": "tests", "runbook": "https://runbooks.example/", "severity": "error", "priority": 9,
+    "match": [{"alert": "KubePodCrashLooping"}], "target": "workload", "ladder": [{"do": {"workload.scale": {"by": 1}}, "within": "2m"}],
+}  # fmt: skip
+
+PLOTS: tuple[Plot, ...] = (
+    Plot("a crash loop that a restart cures", "pod-crash-loop", poisoned, timedelta(minutes=8)),
+    Plot("one sick pod of three", "pod-crash-loop", one_sick_pod, timedelta(minutes=8)),
+    Plot("a crash loop that nothing cures", "pod-crash-loop", incurable, timedelta(minutes=24)),
+    Plot("a release that crashes", "pod-crash-loop", bad_release, timedelta(minutes=8)),
+    Plot("a leak", "oom-loop", out_of_memory, timedelta(minutes=18)),
+    Plot("an image that does not exist", "image-pull", no_such_image, timedelta(minutes=8)),
+    Plot("a Secret that nobody made", "config-error", no_such_secret, timedelta(minutes=8)),
+    Plot("a service without endpoints", "service-endpoints", no_endpoint, timedelta(minutes=8)),
+    Plot("an alert that no rule is for", "backstop", unknown_alert, timedelta(minutes=17)),
+    Plot("a raised floor, given back", "scale-up", more_replicas, timedelta(minutes=15), own=SCALE),
+)

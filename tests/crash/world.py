@@ -1,0 +1,430 @@
+"""The whole service in one thread on simulated time, with a sandbox cluster, and a place to die at every point where a process can die.
+
+Points: every commit (before it, and after it before anybody knows), every call to a cluster or a channel (before it, and after it before its answer is
+seen), every write to a cluster (before it, and after it took effect). Dying drops everything in memory: no task goes on, nothing is flushed, leases stay.
+
+The decision a reader would question: the supervisor's loops are turned by hand here, because a process that polls every second of an hour takes seconds of
+CPU. Router, worker, hands, outbox and store are the real ones, put together by ``responder.app``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+from sqlalchemy import select
+
+from responder import app as composition
+from responder.actions.catalogue import catalogue
+from responder.clock import SystemClock
+from responder.clusters.kubernetes import KubernetesHands, KubernetesView
+from responder.model.action import Write
+from responder.model.incident import Incident
+from responder.model.notice import Notice, NoticeKind, Receipt
+from responder.model.storing import DeliveryState
+from responder.sandbox import SandboxCluster, Timings
+from responder.service.rulebook import Rulebook
+from responder.settings import Settings
+from responder.stores.sql import tables
+from responder.stores.sql.runners.inline import InlineRunner
+from responder.stores.sql.store import SqlStore
+from responder.telemetry import Metrics
+from tests.builders import NOON
+from tests.crash.direct import DirectClient
+
+R = TypeVar("R")
+ROOT = Path(__file__).resolve().parents[2]
+DEAD_FOR = timedelta(seconds=3)
+"""Until the next process runs."""
+
+TICK = timedelta(seconds=2)
+SENDER_AGAIN = timedelta(seconds=5)
+CONFIG: dict[str, Any] = {
+    "http": {"authentication": False},
+    "store": {"path": "unused"},
+    "clusters": {"sandbox": {"kubeconfig": "unused"}},
+    "channels": {
+        "pager": {"kind": "webhook", "url": {"env": "HOME"}},
+        "boss": {"kind": "webhook", "url": {"env": "HOME"}},
+        "team": {"kind": "webhook", "url": {"env": "HOME"}},
+    },
+    "policies": {
+        "people": {
+            "levels": [{"after": "0s", "channels": ["pager"]}, {"after": "15m", "channels": ["boss"]}],
+            "report": ["team"],
+        }
+    },
+    "routes": {"default": "people"},
+}
+
+
+class DiedError(BaseException):
+    """The process is gone."""
+
+
+@dataclass(slots=True)
+class Fate:
+    """Counts the points of a life and ends it at the chosen ones.
+
+    Attributes:
+        at: Points to die at, counted from the beginning of the run, over all lives.
+        passed: Kinds of all points in order.
+        dead: Nothing may happen any more in this life.
+    """
+
+    at: frozenset[int] = frozenset()
+    passed: list[str] = field(default_factory=list)
+    dead: bool = False
+    on: bool = False
+
+    def point(self, kind: str) -> None:
+        """Pass a point, or die at it."""
+        if self.dead:
+            raise DiedError
+        if not self.on:
+            return
+        self.passed.append(kind)
+        if len(self.passed) - 1 in self.at:
+            self.dead = True
+            raise DiedError
+
+
+class MortalRunner(InlineRunner):
+    """The in-memory runner, with a point before and after every commit that stores something."""
+
+    def __init__(self, fate: Fate) -> None:
+        super().__init__()
+        self.fate = fate
+        raw = self._engine.raw_connection()
+        self._driver: Any = raw.driver_connection
+        raw.close()
+
+    async def run(self, operation: Callable[..., R], *arguments: Any) -> R:
+        name = getattr(operation, "__name__", "operation")
+        before, changed = self._driver.total_changes, False
+
+        def committing() -> None:
+            nonlocal changed
+            changed = self._driver.total_changes != before
+            if changed:
+                self.fate.point(f"before commit of {name}")
+            elif self.fate.dead:
+                raise DiedError
+
+        self.on_commit = committing
+        result = await super().run(operation, *arguments)
+        if changed:
+            self.fate.point(f"after commit of {name}")
+        return result
+
+    async def read(self, operation: Callable[..., R], *arguments: Any) -> R:
+        self._alive()
+        return await super().read(operation, *arguments)
+
+    def _alive(self) -> None:
+        if self.fate.dead:
+            raise DiedError
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that a channel took."""
+
+    at: datetime
+    channel: str
+    kind: NoticeKind
+    level: int
+    key: str
+
+
+class Channel:
+    """A channel that takes everything and remembers it, as PagerDuty does: also when its answer is never seen."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name = name
+        self._world = world
+
+    async def send(self, notice: Notice) -> Receipt:
+        fate, world = self._world.fate, self._world
+        fate.point(f"before {notice.kind} to a channel")
+        world.sent.append(Sent(world.clock.now(), self.name, notice.kind, notice.level, notice.dedup_key))
+        fate.point(f"after {notice.kind} to a channel")
+        return Receipt(reached=self.name != "team", answer="202")
+
+    async def reach(self) -> None:
+        """It is always there."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class MortalHands(KubernetesHands):
+    """The real hands, with a point before and after every write."""
+
+    def __init__(self, name: str, client: DirectClient, world: World) -> None:
+        super().__init__(name, client)
+        self._world = world
+
+    async def write(self, write: Write, *, within: timedelta) -> int:
+        fate = self._world.fate
+        fate.point("before a write")
+        status = await super().write(write, within=within)
+        self._world.effects.append(f"{write.verb} {write.plural} {_stable(write)}")
+        fate.point("after a write")
+        return status
+
+
+def _stable(write: Write) -> str:
+    """Return a write's object without what differs between runs: a pod's random end."""
+    return write.name.rsplit("-", 2)[0] if write.plural.startswith("pods") else write.name
+
+
+class MortalView(KubernetesView):
+    """The real view, with a point before and after every read that a decision rests on."""
+
+    fate: Fate
+
+    async def snapshot(self, target: Any) -> Any:
+        self.fate.point("before a snapshot")
+        found = await super().snapshot(target)
+        self.fate.point("after a snapshot")
+        return found
+
+    async def look_up(self, lookup: Any) -> Any:
+        self.fate.point("before a look-up")
+        found = await super().look_up(lookup)
+        self.fate.point("after a look-up")
+        return found
+
+    async def evidence(self, snapshot: Any) -> Any:
+        self.fate.point("before evidence")
+        found = await super().evidence(snapshot)
+        self.fate.point("after evidence")
+        return found
+
+
+class SimulatedClock:
+    """Stands still until somebody sleeps; then the world goes on that long."""
+
+    speed = 1.0
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.at = NOON
+
+    def now(self) -> datetime:
+        return self.at
+
+    def boottime(self) -> float:
+        return self.at.timestamp()
+
+    async def sleep(self, duration: timedelta) -> None:
+        await self._world.passes(duration)
+
+
+@functools.cache
+def _settings(folder: str, act: tuple[str, ...]) -> Settings:
+    more = {"rule_paths": [folder]} if folder else {}
+    return Settings.model_validate({**CONFIG, **more, "act": list(act)})
+
+
+@functools.cache
+def _rulebook(settings_key: tuple[str, tuple[str, ...]]) -> Rulebook:
+    settings = _settings(*settings_key)
+    known = catalogue()
+    book = Rulebook(
+        paths=settings.paths(), catalogue=known.names, act=settings.act_entries(), overrides=settings.rules,
+        clock=SystemClock(), metrics=Metrics(),
+    )  # fmt: skip
+    assert book.load(), book.problems
+    return book
+
+
+class World:
+    """One run: a cluster, a database, channels, and the lives of a service.
+
+    Attributes:
+        effects: Writes that took effect, in order.
+        sent: Messages that channels took, in order.
+        lives: How many processes there were.
+        heals_at: When every image behaves again; None for never.
+    """
+
+    def __init__(
+        self, *, act: tuple[str, ...], rules: str = "", crash_at: frozenset[int] = frozenset(), keeps_name: bool = True
+    ) -> None:
+        self.fate = Fate(at=crash_at)
+        self.clock = SimulatedClock(self)
+        self.cluster = SandboxCluster(timings=Timings(), now=self.clock.now)
+        self.runner = MortalRunner(self.fate)
+        self.effects: list[str] = []
+        self.sent: list[Sent] = []
+        self.events: list[tuple[datetime, bytes]] = []
+        self.accepted = 0
+        self.heals_at: datetime | None = None
+        self.lives = 0
+        self._key = (rules, act)
+        self._keeps_name = keeps_name
+        self._app: composition.App | None = None
+        self._beat_at = NOON
+        self._passing = False
+
+    @property
+    def app(self) -> composition.App:
+        assert self._app is not None
+        return self._app
+
+    def alert(self, name: str, **labels: str) -> None:
+        """Let a sender post an alert; it repeats what was not acknowledged."""
+        at = self.clock.now()
+        one = {
+            "status": "firing", "labels": {"alertname": name, **labels}, "annotations": {}, "startsAt": at.isoformat(), "endsAt": "0001-01-01T00:00:00Z",
+        }  # fmt: skip
+        body = msgspec.json.encode({"version": "4", "status": "firing", "receiver": "r", "alerts": [one]})
+        self.events.append((at, body))
+
+    async def passes(self, duration: timedelta) -> None:
+        """Let time pass: the cluster's controllers look every two seconds; while a rung runs, leases are renewed, messages go out, alerts come in."""
+        until = self.clock.at + duration
+        while self.clock.at < until:
+            self.clock.at = min(until, self.clock.at + TICK)
+            if self.heals_at is not None and self.clock.at >= self.heals_at:
+                self.cluster._behaviours.clear()
+            self.cluster.step()
+            if self._app is not None and self.app.supervisor._worker.busy and not self._passing and not self.fate.dead:
+                self._passing = True
+                try:
+                    await self._meanwhile()
+                finally:
+                    self._passing = False
+
+    async def _meanwhile(self) -> None:
+        if self.clock.at - self._beat_at >= timedelta(seconds=5):
+            self._beat_at = self.clock.at
+            await self.app.supervisor._heartbeat()
+        await self._receive()
+        await self.app.supervisor._router.route_due()
+        await self.app.supervisor._outbox.send_due()
+
+    async def _receive(self) -> None:
+        for event in [one for one in self.events if one[0] <= self.clock.at]:
+            self.events.remove(event)
+            try:
+                await self.app.intake.accept(source="alertmanager", source_name="prom", body=event[1])
+                self.accepted += 1
+            except DiedError:
+                self.events.append((self.clock.at + DEAD_FOR + SENDER_AGAIN, event[1]))
+                raise
+
+    def _born(self) -> None:
+        self.lives += 1
+        self.fate.dead = False
+        settings = _settings(*self._key)
+        client = DirectClient("sandbox", self.cluster)
+        view = MortalView("sandbox", client, now=self.clock.now)
+        view.fate = self.fate
+        store = SqlStore(self.runner, self.clock)
+        channels: Any = {name: Channel(name, self) for name in settings.channels}
+        self._app = composition._assemble(
+            settings, self.clock, Metrics(), catalogue(), _rulebook(self._key), store, channels,
+            {"sandbox": view}, {"sandbox": MortalHands("sandbox", client, self)}, {}, None,
+        )  # fmt: skip
+        if not self._keeps_name:
+            self._app.supervisor._worker.owner = f"life-{self.lives}"
+
+    async def observe_twice(self) -> None:
+        """Let what is healthy now be remembered, as the observer does while nothing is wrong."""
+        if self._app is None:
+            self._born()
+        for _ in range(2):
+            await self.app.supervisor._observer.observe()
+
+    async def live(self, until: timedelta) -> None:
+        """Run from life to life until a time."""
+        ends_at = self.clock.at + until
+        self.fate.on = True
+        while self.clock.at < ends_at:
+            if self._app is None:
+                self._born()
+            try:
+                if self._keeps_name:
+                    await self.app.store.free_owner("embedded")
+                await self._life(ends_at)
+            except (DiedError, BaseExceptionGroup) as death:
+                if isinstance(death, BaseExceptionGroup) and death.split(DiedError)[1] is not None:
+                    raise
+                await _buried()
+                self._app, self._passing = None, False
+                await self.passes(DEAD_FOR)
+        self.fate.on = False
+
+    async def _life(self, ends_at: datetime) -> None:
+        supervisor = self.app.supervisor
+        while self.clock.at < ends_at:
+            await self._receive()
+            done = await supervisor._router.route_due()
+            async with asyncio.TaskGroup() as group:
+                done += await supervisor._worker.work_due(group)
+            done += await supervisor._outbox.send_due()
+            if done:
+                continue
+            due = await self.app.store.next_due()
+            soonest = min([ends_at, *(at for at, _ in self.events), *([due] if due else [])])
+            await self.passes(max(timedelta(milliseconds=50), min(soonest - self.clock.at, timedelta(seconds=60))))
+
+    # --- what is left at the end
+
+    async def incidents(self) -> list[Incident]:
+        return list(await SqlStore(self.runner, self.clock).incidents(unclosed=False, limit=50))
+
+    def seen(self) -> Counter[str]:
+        return Counter(self.effects)
+
+    async def rows(self) -> dict[str, Any]:
+        """Return what the invariants are judged by."""
+        store = SqlStore(self.runner, self.clock)
+
+        def asleep(db: Any) -> list[str]:
+            query = select(tables.incidents.c.id).where(tables.UNCLOSED, tables.incidents.c.wake_at.is_(None))
+            return list(db.execute(query).scalars())
+
+        return {
+            "asleep": await self.runner.read(asleep),
+            "not_routed": [
+                one.id for one in await store.deliveries(state=None, limit=500) if one.state is not DeliveryState.ROUTED
+            ],
+            "unheld": [
+                one.instance
+                for one in await store.instances(why=None, firing=True, limit=500)
+                if not (one.incident or one.shadow_incident)
+            ],
+            "owed": len(await store.owed()),
+            "floor": [
+                one["spec"].get("minReplicas") for one in self.cluster.storage.all("autoscaling/v2/horizontalpodautoscalers")
+            ],
+        }
+
+
+async def _buried() -> None:
+    """End every task of the life that is over."""
+    mine = asyncio.current_task()
+    left = [one for one in asyncio.all_tasks() if one is not mine]
+    for one in left:
+        one.cancel()
+    with contextlib.suppress(DiedError):
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def rule_file(folder: Path, document: dict[str, Any]) -> str:
+    """Write a rule of a plot's own; return its folder."""
+    (folder / f"{document['rule']}.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return str(folder)
