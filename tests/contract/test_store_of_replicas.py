@@ -21,9 +21,9 @@ from responder.clock import SystemClock
 from responder.model.action import Plan
 from responder.model.alert import AlertStatus
 from responder.model.errors import InvariantError, SettingsError, StoreUnavailableError
-from responder.model.incident import Command, Phase, Signal, SignalKind
+from responder.model.incident import Command, Mode, Phase, Signal, SignalKind
 from responder.model.reason import Reason
-from responder.model.storing import Claimed, DeliveryState, NewDelivery, Replica, RoutedAlert, Scopes, Transition
+from responder.model.storing import Claimed, DeliveryState, ModeRow, NewDelivery, Replica, RoutedAlert, Scopes, Transition
 from responder.stores import SqlStore, open_postgres
 from responder.stores.sql import tables
 from responder.stores.sql.migrate import HERE, newest
@@ -219,6 +219,22 @@ async def test_intentions_in_two_clusters_do_not_wait_for_each_other(pair: tuple
 
 def _url(store: SqlStore) -> str:
     return str(store.runner._url)  # type: ignore[attr-defined] # the runner on PostgreSQL has one
+
+
+async def test_the_kill_switch_waits_for_nobody(pair: tuple[SqlStore, SqlStore]) -> None:
+    """A process that was stopped in the middle of a transaction holds its rows; the switch is set, and the others wake."""
+    await route(pair[0], seeded(1), seeded(2))
+    for held in await pair[0].claim_incidents(owner="r", limit=2, lease=LEASE, own=()):
+        await pair[0].commit(step(held))
+    connection = await asyncpg.connect(_url(pair[0]))
+    async with connection.transaction():
+        await connection.execute("select * from incidents where id = 'inc-1-a' for update")
+        await pair[1].set_mode(ModeRow(scope="global", mode=Mode.OFF, by="ana"))
+        woken = await pair[1].claim_incidents(owner="r", limit=2, lease=LEASE, own=())
+    await connection.close()
+
+    assert [one.mode for one in await pair[0].modes()] == [Mode.OFF]
+    assert [one.incident.id for one in woken] == ["inc-2-a"]
 
 
 async def test_an_alert_that_comes_while_its_incident_is_closed_is_never_lost(pair: tuple[SqlStore, SqlStore]) -> None:
@@ -430,18 +446,11 @@ async def test_another_replica_hears_at_once_that_there_is_work(pair: tuple[SqlS
     pair[1].runner.on_notify = heard.set
     async with asyncio.timeout(10):
         while not heard.is_set():  # until its listener has connected
-            await pair[0].set_mode((await pair[0].modes() or [make_mode()])[0])
+            await pair[0].set_mode(ModeRow(scope="global", mode=Mode.ARMED))
             await asyncio.sleep(0.05)
         heard.clear()
         await pair[0].accept([delivery("k")])
         await heard.wait()
-
-
-def make_mode() -> Any:
-    from responder.model.incident import Mode  # noqa: PLC0415
-    from responder.model.storing import ModeRow  # noqa: PLC0415
-
-    return ModeRow(scope="global", mode=Mode.ARMED)
 
 
 # --- migrations

@@ -341,7 +341,9 @@ def pinned(db: Connection, now: int, digests: Sequence[str]) -> dict[str, Mappin
 
 
 def wake_all(db: Connection, now: int) -> None:
-    """Wake every unclosed incident."""
-    if db.dialect.name == "postgresql":
-        db.execute(select(T.c.id).where(tables.UNCLOSED).order_by(T.c.id).with_for_update()).all()
-    db.execute(update(T).where(tables.UNCLOSED).values(wake_at=now, wake=T.c.wake + 1))
+    """Wake every unclosed incident that nobody is just storing; who holds one asks for the modes before every write anyhow.
+
+    The kill switch must not wait for a row that a stuck process has locked.
+    """
+    free = select(T.c.id).where(tables.UNCLOSED).with_for_update(skip_locked=True)
+    db.execute(update(T).where(T.c.id.in_(free)).values(wake_at=now, wake=T.c.wake + 1))
