@@ -251,6 +251,41 @@ async def test_a_rolling_restart_of_three_under_load_loses_nothing(fleet: Fleet)
     assert {f"Noted{number}" for number in range(sent)} <= known
 
 
+async def test_a_database_that_is_gone_for_twenty_seconds_costs_no_alert_and_doubles_no_action(
+    fleet: Fleet, postgres_server: postgres.PostgresServer
+) -> None:
+    """Every connection ends and none is let in: senders are told to come back, health stays green, and everything goes on by itself."""
+    fleet.add("a")
+    fleet.add("b")
+    await fleet.start("a", "b")
+    name = fleet.url.split("?", maxsplit=1)[0].rsplit("/", 1)[1]
+    await acting(fleet)
+    fleet.cluster.faults.slow = 0.0
+    end = f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}' and application_name = 'responder'"
+    await postgres_server.execute(f'alter database "{name}" allow_connections false', end)
+
+    refused = [await fleet.post(one, alert("late")) for one in ("a", "b", "a", "b")]
+    health = [(await fleet.session.get(f"http://127.0.0.1:{one.port}/healthz")).status for one in fleet.replicas.values()]
+    ready = await fleet.get("a", "/readyz")
+    await asyncio.sleep(20)
+    await postgres_server.execute(f'alter database "{name}" allow_connections true')
+    await fleet.delivered(alert("late"))
+    await fleet.until(
+        lambda found: (
+            all(one["phase"] == "recovered" for one in found if "/late/" not in one["key"] and "/api" in one["key"])
+            and any("late" in one["key"] for one in found)
+        ),
+        within=120,
+        what="everything recovered",
+    )
+
+    assert refused == [503] * 4
+    assert health == [200, 200]
+    assert (ready["ready"], ready["store"].startswith("down")) == (True, True)
+    assert fleet.writes() == dict.fromkeys(SPACES, 1)
+    assert all(one.process is not None and one.process.poll() is None for one in fleet.replicas.values())
+
+
 def next_release(folder: Path) -> Path:
     """Return a source tree as the next release may be: a raised state version, a column and a table more, and a migration for them."""
     shutil.copytree(ROOT / "responder", folder / "responder", ignore=shutil.ignore_patterns("__pycache__"))
