@@ -164,6 +164,8 @@ class Worker:
         denied: tuple[Reason, str] | None = None
         for _ in range(MOST_STEPS):
             decision = await self._decide(held, denied)
+            if decision is None:
+                return
             denied = None
             if decision.capture:
                 decision = await self._with_evidence(held, decision)
@@ -212,7 +214,12 @@ class Worker:
                 return
         await self._let_go(held, None)
 
-    async def _decide(self, held: Held, denied: tuple[Reason, str] | None) -> Decision:
+    async def _decide(self, held: Held, denied: tuple[Reason, str] | None) -> Decision | None:
+        """Return what to do next; None when the lease was lost in the middle of a rung.
+
+        Then nothing is stored, also when the store would still take it: whether the last write took effect is not known here. The incident
+        stays ``acting``, and whoever claims it next looks at the world first, as after a crash.
+        """
         incident = held.incident
         if incident.phase is Phase.ACTING and incident.command is not None:
             began = self._clock.now()
@@ -222,6 +229,9 @@ class Worker:
             logger().info(
                 "action_finished", rung=incident.command.rung, outcome=ended.outcome, reason=ended.reason, detail=ended.detail
             )
+            if ended.reason is Reason.LEASE_LOST:
+                logger().warning("lease_lost", incident=incident.id)
+                return None
             return await self._conclude(held, ended)
         case = await self._case(held, denied)
         return decide(case)

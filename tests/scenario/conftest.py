@@ -142,10 +142,11 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    clock = SpedUpClock(SPEED)
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    speed: float = getattr(request, "param", SPEED)
+    clock = SpedUpClock(speed)
     async with (
-        SandboxCluster(timings=Timings(speed=SPEED, every=0.5), now=clock.now) as cluster,
+        SandboxCluster(timings=Timings(speed=speed, every=0.5), now=clock.now) as cluster,
         PagerDutyReceiver() as pagerduty,
         TeamsReceiver() as teams,
         aiohttp.ClientSession() as session,
@@ -177,7 +178,7 @@ async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
                 }
             },
             "routes": {"default": "people"},
-            "clock": SPEED,
+            "clock": speed,
         }
         made = World(
             cluster=cluster, pagerduty=pagerduty, teams=teams, session=session, clock=clock, folder=tmp_path, config=config

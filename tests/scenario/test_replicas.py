@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,13 +16,22 @@ from responder.settings import load_settings
 from responder.stores import open_postgres
 from tests.scenario.conftest import CRASH, World
 
+RULES = Path(__file__).resolve().parents[2] / "rules"
+SLOWER = pytest.mark.parametrize("world", [6.0], indirect=True, ids=["6 times"])
+"""At twenty times real time a busy machine loses leases: nothing is doubled then, but little gets done."""
+
 
 @contextlib.asynccontextmanager
 async def running(world: World, url: str) -> AsyncIterator[App]:
     """Run one more replica."""
     path = world.folder / "replica.yaml"
     store = await open_postgres(url, world.clock, pool=4, database_time=False)  # the fast clock is everybody's here
-    shared = {**world.config, "store": {"url": {"env": "DATABASE"}}, "clock": 1.0}
+    rules = world.folder / "rules"
+    rules.mkdir(exist_ok=True)
+    ladder = (RULES / "pod-crash-loop.yaml").read_text().replace("ladder:\n", "hold: 30s\nladder:\n", 1)
+    (rules / "pod-crash-loop.yaml").write_text(ladder)
+    shared = {**world.config, "store": {"url": {"env": "DATABASE"}}, "clock": 1.0, "limits": {"group_wait": "5s"}}
+    shared |= {"shipped_rules": False, "rule_paths": [str(rules)]}
     path.write_text(yaml.safe_dump(shared))
     async with assembled(load_settings(path), store=store, clock=world.clock) as app:
         started = asyncio.Event()
@@ -49,6 +59,7 @@ async def pair(world: World, postgres_url: str) -> AsyncIterator[tuple[World, Wo
         yield worlds[0], worlds[1]
 
 
+@SLOWER
 async def test_one_delivery_at_two_replicas_at_once_is_one_incident_and_one_action(pair: tuple[World, World]) -> None:
     """Whoever is first; the other one's sender is answered just the same."""
     await pair[0].crashing()
@@ -65,6 +76,7 @@ async def test_one_delivery_at_two_replicas_at_once_is_one_incident_and_one_acti
     assert len(pair[1].parts.supervisor.replicas) == 2
 
 
+@SLOWER
 async def test_one_action_at_a_time_in_a_namespace_holds_across_replicas(pair: tuple[World, World]) -> None:
     """Three workloads, told to two replicas: never two claims in the namespace, each restarted once."""
     names = ["w0", "w1", "w2"]
