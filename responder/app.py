@@ -27,7 +27,7 @@ from responder.notifiers import build
 from responder.notifiers.heartbeat import Heartbeat
 from responder.policy.case import House
 from responder.policy.targets import ClusterIdentity, Exporters
-from responder.ports import Clock, ClusterHands, ClusterView, ClusterWatch, DeadMansSwitch, Notifier
+from responder.ports import Clock, ClusterHands, ClusterView, ClusterWatch, DeadMansSwitch, Notifier, Source
 from responder.service.auditor import Auditor
 from responder.service.doctor import Doctor, DoctorParts
 from responder.service.explain import Explainer
@@ -51,8 +51,10 @@ from responder.service.targeting import Targeting
 from responder.service.undo import Undo
 from responder.service.watcher import Watcher
 from responder.service.worker import Worker, WorkerParts
-from responder.settings import Settings
+from responder.settings import ServiceBusSettings, Settings
 from responder.sources import SOURCES
+from responder.sources.service_bus.bus import Access, Bus
+from responder.sources.service_bus.receiving import ServiceBusSource
 from responder.stores import SqlStore, open_postgres, open_sqlite
 from responder.telemetry import Metrics, logger
 from responder.web.api import Api, ApiParts
@@ -136,6 +138,41 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
         beat = settings.heartbeat
         switch = Heartbeat(beat.url.read().get_secret_value(), session) if beat is not None else None
         yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches, switch)
+
+
+def bus_of(one: ServiceBusSettings) -> Bus:
+    """Return the way to a Service Bus entity; its secret is read, nothing is opened."""
+    secret = one.connection_string.read().get_secret_value() if one.connection_string is not None else ""
+    return Bus(
+        Access(
+            queue=one.queue,
+            topic=one.topic,
+            subscription=one.subscription,
+            connection_string=secret,
+            namespace=one.namespace,
+            credential=one.credential,
+            client_id=one.client_id,
+            transport=one.transport,
+            endpoint=one.endpoint,
+            ca_file=one.ca_file,
+        )
+    )
+
+
+def _source(
+    name: str, one: ServiceBusSettings, intake: Intake, clock: Clock, metrics: Metrics, poke: Callable[[], None]
+) -> Source:
+    return ServiceBusSource(
+        name=name,
+        bus=bus_of(one),
+        intake=intake,
+        clock=clock,
+        metrics=metrics,
+        in_flight=one.in_flight,
+        receivers=one.receivers,
+        poison_after=one.poison_after,
+        stored=poke,
+    )
 
 
 async def _opened(settings: Settings, clock: Clock) -> SqlStore:
@@ -265,6 +302,11 @@ def _assemble(
         every = settings.heartbeat.every
         pulse = Pulse(switch=switch, clock=clock, every=every, stuck=supervisor.stuck, metrics=metrics)
         supervisor.beside["pulse"] = pulse.run
+    supervisor.sources += [
+        _source(name, one, intake, clock, metrics, supervisor.poke)
+        for name, one in settings.sources.items()
+        if isinstance(one, ServiceBusSettings)
+    ]
     store.runner.on_notify = supervisor.poke
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
     explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, clock=clock)

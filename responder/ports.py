@@ -49,6 +49,39 @@ class Understands(Protocol):
         """Return the alerts of a parsed body; never raises for what a body holds."""
 
 
+class TakesIn(Protocol):
+    """Takes deliveries in: ``service.intake``, for sources that receive by themselves."""
+
+    async def accept(
+        self,
+        *,
+        source: str,
+        source_name: str,
+        body: bytes,
+        sender: str = "",
+        headers: Mapping[str, str] | None = None,
+        key: str = "",
+    ) -> bool:
+        """Store one delivery durably and return True; False when ``key`` names one that is stored already.
+
+        Raises:
+            MalformedError, OversizeError: It will never be taken.
+            StoreUnavailableError, IntakeFullError: Not now.
+        """
+
+
+class Source(Protocol):
+    """Receives deliveries by itself, beside the webhooks."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Receive until ``stop``, whatever the other side does; return when what was in hand is settled or given back."""
+
+    def stop(self) -> None:
+        """Receive nothing more; idempotent."""
+
+
 class Clock(Protocol):
     """Time, so that it can be stopped, sped up and faked."""
 

@@ -12,7 +12,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SecretStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from responder.http.auth import Role
 from responder.model.alert import Severity
@@ -269,8 +279,8 @@ class ExporterSettings(_Model):
     addresses: tuple[str, ...] = ()
 
 
-class SourceSettings(_Model):
-    """A sender, by the name in its path (``/v1/alerts/alertmanager/NAME``).
+class _SenderSettings(_Model):
+    """What is expected of any sender.
 
     Attributes:
         silent_after: When nothing came from it for this long, that is an alert of our own (``SourceSilent``, source ``responder``). Give it to senders that
@@ -278,6 +288,12 @@ class SourceSettings(_Model):
     """
 
     silent_after: Duration | None = None
+
+
+class SourceSettings(_SenderSettings):
+    """A sender that calls us, by the name in its path (``/v1/alerts/alertmanager/NAME``)."""
+
+    kind: Literal["webhook"] = "webhook"
 
 
 class HeartbeatSettings(_Model):
@@ -318,6 +334,58 @@ class RetentionSettings(_Model):
         )
 
 
+class ServiceBusSettings(_SenderSettings):
+    """A queue, or a topic's subscription, of Azure Service Bus that alerts and events are received from. Sessions are not supported.
+
+    Attributes:
+        namespace: Such as ``contoso.servicebus.windows.net``, reached with our Entra identity; or else ``connection_string``.
+        connection_string: Read from a file or the environment; needs the right Listen, and Send to resubmit dead letters.
+        queue: Its name; or else ``topic`` and ``subscription``.
+        credential: How the identity is found: ``workload_identity`` on AKS, asking nothing else; ``default`` tries what azure-identity knows.
+        client_id: The identity's client id, where the environment does not say.
+        transport: ``amqp`` (port 5671) or ``websockets`` (port 443, where a firewall lets nothing else out).
+        endpoint: ``sb://host:port`` to connect to instead of the namespace, such as a gateway or private endpoint.
+        ca_file: A CA bundle for it; the public ones otherwise. SSL_CERT_FILE has no effect here.
+        in_flight: Messages held at once by each receiver.
+        receivers: Connections at once; each settles about 200 messages a second.
+        poison_after: A message delivered this often is dead-lettered by us, with a reason; below the entity's own limit (Azure's default: 10).
+    """
+
+    kind: Literal["service_bus"] = "service_bus"
+    namespace: str = ""
+    connection_string: SecretRef | None = None
+    queue: str = ""
+    topic: str = ""
+    subscription: str = ""
+    credential: Literal["default", "workload_identity"] = "default"
+    client_id: str = ""
+    transport: Literal["amqp", "websockets"] = "amqp"
+    endpoint: str = ""
+    ca_file: str = ""
+    in_flight: int = Field(default=50, ge=1, le=500)
+    receivers: int = Field(default=1, ge=1, le=16)
+    poison_after: int = Field(default=8, ge=1, le=2000)
+
+    @model_validator(mode="after")
+    def _one(self) -> ServiceBusSettings:
+        if bool(self.namespace) == (self.connection_string is not None):
+            raise ValueError(
+                "name exactly one of namespace (with our identity) and connection_string: {file: PATH} or {env: NAME}"
+            )
+        if bool(self.queue) == bool(self.topic) or bool(self.topic) != bool(self.subscription):
+            raise ValueError("name a queue, or a topic and its subscription")
+        return self
+
+
+def _kind(given: Any) -> str:
+    return str(given.get("kind", "webhook")) if isinstance(given, dict) else str(getattr(given, "kind", "webhook"))
+
+
+AnySource = Annotated[
+    Annotated[SourceSettings, Tag("webhook")] | Annotated[ServiceBusSettings, Tag("service_bus")], Discriminator(_kind)
+]
+
+
 class Settings(_Model):
     """``responder.yaml``.
 
@@ -327,7 +395,7 @@ class Settings(_Model):
         rule_paths: Files or folders of rules, beside the shipped ones.
         shipped_rules: Load the rules that come with the program.
         routes: Severity to policy; all four, or ``default``.
-        sources: What is expected of senders, by name.
+        sources: By name: what is expected of senders that call us (kind ``webhook``, which need no entry), and where we receive from ourselves.
         clock: Speed of the clock, for demonstrations; 1 is real time.
     """
 
@@ -344,7 +412,7 @@ class Settings(_Model):
     policies: dict[str, PolicySettings] = Field(default_factory=dict)
     routes: dict[str, str] = Field(default_factory=dict)
     exporters: ExporterSettings = Field(default_factory=ExporterSettings)
-    sources: dict[str, SourceSettings] = Field(default_factory=dict)
+    sources: dict[str, AnySource] = Field(default_factory=dict)
     heartbeat: HeartbeatSettings | None = None
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     clock: float = Field(default=1.0, gt=0, le=1000)
@@ -417,7 +485,10 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         lines = []
         for one in error.errors():
-            where = tuple(part for part in one["loc"] if not isinstance(part, str) or not part.startswith("function-"))
+            loc = (
+                one["loc"][:2] + one["loc"][3:] if one["loc"][0] == "sources" else one["loc"]
+            )  # without the kind that pydantic puts in
+            where = tuple(part for part in loc if not isinstance(part, str) or not part.startswith("function-"))
             said = str(one["msg"]).removeprefix("Value error, ")
             lines.append(str(parsed.error(said, *where)))
         raise SettingsError("\n".join(lines)) from error

@@ -24,6 +24,10 @@ EVENTS: Final = frozenset(
         "service_started",
         "service_stopping",
         "service_stopped",
+        "source_connected",
+        "source_disconnected",
+        "message_lock_lost",
+        "message_dead_lettered",
         "delivery_accepted",
         "delivery_refused",
         "delivery_routed",
@@ -110,6 +114,18 @@ class Metrics:
         self.rules_ok = Gauge("responder_rules_last_load_ok", "Whether the last load of the rules worked", registry=self.registry)
         self.rules_at = Gauge(
             "responder_rules_loaded_timestamp_seconds", "When the rules in force were loaded", registry=self.registry
+        )
+        self.bus_messages = Counter(
+            "responder_service_bus_messages_total",
+            "Messages of a Service Bus source: received, then completed, dead_lettered, abandoned or lock_lost; known are repeats",
+            ["source", "event"],
+            registry=self.registry,
+        )
+        self.bus_connected = Gauge(
+            "responder_service_bus_connected",
+            "Receivers of a Service Bus source that are connected",
+            ["source"],
+            registry=self.registry,
         )
         self.accept_seconds = Histogram("responder_accept_seconds", "From request to durable", registry=self.registry)
         self.action_seconds = Histogram(

@@ -19,7 +19,7 @@ from rich.table import Table
 from responder import __version__
 from responder.actions.catalogue import catalogue
 from responder.app import assembled, serve
-from responder.cli import demo, doctor, rbac
+from responder.cli import deadletter, demo, doctor, rbac
 from responder.cli.client import ServiceError, call
 from responder.cli.database import db_app
 from responder.clock import SystemClock
@@ -39,6 +39,7 @@ app = typer.Typer(
 incidents_app = typer.Typer(help="List incidents, or tell one something.", invoke_without_command=True)
 app.add_typer(incidents_app, name="incidents")
 app.add_typer(db_app, name="db")
+app.add_typer(deadletter.app, name="deadletter")
 app.command("rbac")(rbac.command)
 app.command("doctor")(doctor.command)
 

@@ -34,6 +34,8 @@ class NewDelivery:
         source: The format, such as ``alertmanager``. source_name: The path's last segment.
         retry_key: The same for a sender's repeat within ten minutes; absorbs retries and nothing else.
         body: The bytes as received; stored compressed.
+        unique: The sender never gives this key to another delivery (a broker's message): one that is stored already is a repeat, whatever
+            came between. Otherwise only the sender's newest delivery absorbs.
     """
 
     source: str
@@ -42,6 +44,7 @@ class NewDelivery:
     body: bytes
     received_at: datetime
     sender: str = ""
+    unique: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

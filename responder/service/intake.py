@@ -40,7 +40,14 @@ class Intake:
         self._waiting = 0
 
     async def accept(
-        self, *, source: str, source_name: str, body: bytes, sender: str = "", headers: Mapping[str, str] | None = None
+        self,
+        *,
+        source: str,
+        source_name: str,
+        body: bytes,
+        sender: str = "",
+        headers: Mapping[str, str] | None = None,
+        key: str = "",
     ) -> bool:
         """Store one delivery and return True, or False when it is a sender's retry of one already stored.
 
@@ -50,6 +57,8 @@ class Intake:
             body: As received.
             sender: Who proved to be the sender.
             headers: Lower-cased; a sender's own message id is used for the retry key when it has one.
+            key: The sender's name for this very delivery, which it never gives to another; "" when it has none. A repeat under it is
+                absorbed however late it comes and whatever came between.
 
         Raises:
             OversizeError: Larger than ``largest``.
@@ -70,7 +79,8 @@ class Intake:
             delivery = NewDelivery(
                 source=source,
                 source_name=source_name,
-                retry_key=self._retry_key(source, source_name, body, headers or {}),
+                retry_key=f"{source}/{source_name}/{key}" if key else self._retry_key(source, source_name, body, headers or {}),
+                unique=bool(key),
                 body=body,
                 received_at=self._clock.now(),
                 sender=sender,

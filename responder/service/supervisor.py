@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from responder.model.errors import StoreUnavailableError
 from responder.model.storing import Replica
-from responder.ports import Clock, Store
+from responder.ports import Clock, Source, Store
 from responder.service.observer import Observer
 from responder.service.outbox import Outbox
 from responder.service.router import Router
@@ -38,6 +38,7 @@ class Supervisor:
 
     Attributes:
         beside: Loops with a life of their own (watches, receivers), by name; each runs until it is cancelled. Filled before ``run``.
+        sources: What receives by itself; told to stop, it settles what it holds. Filled before ``run``.
         replicas: Who lived at the last heartbeat, newest first, this one among them.
     """
 
@@ -65,6 +66,7 @@ class Supervisor:
         self._metrics = metrics
         self.beside: dict[str, Callable[[], Awaitable[None]]] = {}
         self._turned: dict[str, float] = {}
+        self.sources: list[Source] = []
         self._woken = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -92,13 +94,16 @@ class Supervisor:
                 asyncio.create_task(self._every(OBSERVE, self._observer.observe), name="observer"),
                 *(asyncio.create_task(self._kept_running(run, name), name=name) for name, run in self.beside.items()),
             ]
+            receiving = [asyncio.create_task(self._receive(one), name=f"source {one.name}") for one in self.sources]
             await self._stopping.wait()
+            for one in self.sources:
+                one.stop()
             ends_at = self._clock.boottime() + drain_within.total_seconds()
-            while self._worker.busy and self._clock.boottime() < ends_at:
+            while (self._worker.busy or not all(one.done() for one in receiving)) and self._clock.boottime() < ends_at:
                 await self._clock.sleep(timedelta(milliseconds=100))
-            for loop in loops:
+            for loop in (*loops, *receiving):
                 loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await asyncio.gather(*loops, *receiving, return_exceptions=True)
             for task in asyncio.all_tasks():
                 if task.get_name().startswith("incident "):
                     task.cancel()
@@ -156,6 +161,17 @@ class Supervisor:
             except Exception as error:  # noqa: BLE001 - as in _loop
                 await self._surprised(error)
             logger().error("loop_ended", loop=name, problem="begun again")
+            await self._clock.sleep(STORE_AGAIN)
+
+    async def _receive(self, source: Source) -> None:
+        while not self._stopping.is_set():
+            try:
+                await source.run()
+            except Exception as error:  # noqa: BLE001 - as in _loop
+                await self._surprised(error)
+            if self._stopping.is_set():
+                return
+            logger().error("loop_ended", loop=source.name, problem="begun again")
             await self._clock.sleep(STORE_AGAIN)
 
     async def _surprised(self, error: Exception) -> None:

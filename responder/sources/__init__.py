@@ -10,13 +10,16 @@ from collections.abc import Mapping
 
 from responder.model.alert import SourceKind
 from responder.ports import Understands
-from responder.sources import alertmanager, azure_monitor, own
+from responder.sources import alertmanager, any_format, azure_monitor, event_grid, own
 
 SOURCES: Mapping[SourceKind, Understands] = {
     SourceKind.ALERTMANAGER: alertmanager.alerts_of,
     SourceKind.AZURE_MONITOR: azure_monitor.alerts_of,
     SourceKind.KUBERNETES: own.watched,
     SourceKind.RESPONDER: own.ourselves,
+    SourceKind.EVENT_GRID: event_grid.alerts_of,
+    SourceKind.SERVICE_BUS: any_format.alerts_of,
 }
+"""What each kind of delivery is read with; one from Service Bus may be of any format, and its alerts say of which."""
 
 __all__ = ["SOURCES"]

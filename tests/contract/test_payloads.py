@@ -142,6 +142,53 @@ def test_every_azure_monitor_body_is_taken_in(path: Path) -> None:
 
 
 @needs_payloads
+@pytest.mark.parametrize("path", files("eventgrid"), ids=lambda path: path.name)
+def test_every_event_is_taken_in_by_either_road(path: Path) -> None:
+    """One alert an event, recognised by its shape too; a source, a type and an id are its identity; it never resolves."""
+    body = read(path)
+    events = body if isinstance(body, list) else [body]
+
+    for kind in (SourceKind.EVENT_GRID, SourceKind.SERVICE_BUS):
+        found = understood(kind, body)
+
+        assert [one.labels["event_type"] for one in found] == [one.get("eventType") or one["type"] for one in events]
+        assert all(one.source is SourceKind.EVENT_GRID and not one.resolves for one in found)
+        assert len({one.instance for one in found}) == len(events)
+        assert all(one.test is ("validation" in path.name) for one in found)
+
+
+EVENTS = {
+    "health-availabilitystatuschanged-available-ce.json": {"health": "Available", "previous_health": "Unavailable", "resource_type": "microsoft.compute/virtualmachines"},
+    "health-resourceannotated-reboot-ce.json": {"annotation": "VirtualMachineRebootInitiatedByControlPlane", "health_cause": "Customer Initiated", "resource": "sample-machine"},
+    "aks-nodepoolrollingfailed-eg.json": {"node_pool": "nodepool1", "resource_type": "microsoft.containerservice/managedclusters"},
+    "aks-scheduledevent-started-ce.json": {"event_status": "Started", "maintenance_source": "AutoUprader", "resource": "{managedcluster-name}"},
+    "arm-resourcedeletesuccess-eg.json": {"event_status": "Succeeded"},
+    "k8sbridge-raw-ce.json": {"namespace": "monitoring", "deployment": "k8s-event-bridge-workload", "reason": "ScalingReplicaSet"},
+}  # fmt: skip
+
+
+@needs_payloads
+@pytest.mark.parametrize("file", sorted(EVENTS))
+def test_an_event_says_what_it_is_about(file: str) -> None:
+    """Labels that rules match and targets are found by; nothing personal among them."""
+    alert = understood(SourceKind.EVENT_GRID, read(PAYLOADS / "eventgrid" / file))[0]
+
+    assert {key: alert.labels.get(key) for key in EVENTS[file]} == EVENTS[file]
+    assert not {"claims", "authorization"} & (set(alert.labels) | set(alert.annotations))
+
+
+@needs_payloads
+@pytest.mark.parametrize("path", [*files("alertmanager"), *files("azure-monitor")], ids=lambda path: path.name)
+def test_a_body_is_the_same_by_any_road(path: Path) -> None:
+    """What the bus brings without saying its format is understood as if its own webhook had brought it, alone and in an event's data."""
+    body = read(path)
+    own = SOURCES[AM if path.parent.name == "alertmanager" else AZ](body, source_name="s", received_at=NOW)
+    by_bus = SOURCES[SourceKind.SERVICE_BUS](body, source_name="s", received_at=NOW)
+
+    assert (by_bus.understood, by_bus.alerts) == (own.understood, own.alerts)
+
+
+@needs_payloads
 def test_fired_and_resolved_of_one_firing_are_one_instance() -> None:
     """Over every pair in the corpus."""
     pairs = [
@@ -189,12 +236,12 @@ def test_a_second_test_of_an_action_group_is_not_swallowed() -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["alerts", "labels", "status", "data", "essentials", "schemaId", "context", "startsAt", "alertContext", "condition", "allOf", "x"]), inner, max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["alerts", "labels", "status", "data", "essentials", "schemaId", "context", "startsAt", "alertContext", "condition", "allOf", "x", "id", "type", "source", "eventType", "resourceInfo", "properties", "involvedObject"]), inner, max_size=5),
     max_leaves=25,
 )  # fmt: skip
 
 
-@given(JSON, st.sampled_from([AM, AZ]))
+@given(JSON, st.sampled_from([AM, AZ, SourceKind.EVENT_GRID, SourceKind.SERVICE_BUS]))
 def test_no_valid_json_ever_raises(body: Any, kind: SourceKind) -> None:
     """What is not understood is a value; a 4xx would lose the alert."""
     found = SOURCES[kind](body, source_name="s", received_at=NOW)

@@ -20,13 +20,16 @@ def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[
     """Store deliveries; absorb one whose retry key is that of its sender's newest delivery.
 
     Only the newest absorbs: firing, resolved, firing again with the same body is three deliveries and not one retry. A body that came
-    before, but not last, is stored under its key, a plus sign and the number of the delivery it came after.
+    before, but not last, is stored under its key, a plus sign and the number of the delivery it came after. A unique key absorbs always.
     """
     stored: list[bool] = []
     for one in deliveries:
         key = one.retry_key
         if db.execute(select(T.c.id).where(T.c.retry_key == key)).first() is not None:
             newest = _newest(db, one)
+            if one.unique:
+                stored.append(False)
+                continue
             if newest is not None and (newest.retry_key == key or newest.retry_key.startswith(f"{key}+")):
                 stored.append(False)
                 continue
