@@ -378,7 +378,11 @@ class ServiceBusSettings(_SenderSettings):
 
 
 def _kind(given: Any) -> str:
-    return str(given.get("kind", "webhook")) if isinstance(given, dict) else str(getattr(given, "kind", "webhook"))
+    if not isinstance(given, dict):
+        return str(getattr(given, "kind", "webhook"))
+    return str(
+        given.get("kind") or ("service_bus" if {"queue", "topic", "namespace", "connection_string"} & set(given) else "webhook")
+    )
 
 
 AnySource = Annotated[
@@ -486,7 +490,7 @@ def load_settings(path: Path) -> Settings:
         lines = []
         for one in error.errors():
             loc = (
-                one["loc"][:2] + one["loc"][3:] if one["loc"][0] == "sources" else one["loc"]
+                one["loc"][:2] + one["loc"][3:] if one["loc"][:1] == ("sources",) else one["loc"]
             )  # without the kind that pydantic puts in
             where = tuple(part for part in loc if not isinstance(part, str) or not part.startswith("function-"))
             said = str(one["msg"]).removeprefix("Value error, ")
