@@ -16,6 +16,13 @@ settings.register_profile("default", deadline=None, max_examples=60)
 settings.load_profile("default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the acceptance cases (tests/cases)."""
+    group = parser.getgroup("cases")
+    group.addoption("--back-end", choices=("sandbox", "control-plane"), default="sandbox", help="which cluster the cases run on")
+    group.addoption("--table", action="store_true", help="write what this run found into tests/cases/TABLE.md")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _outer_loop() -> Iterator[None]:
     """Give pytest-asyncio a loop to put back after each test; the one it would make by itself on 3.11 is never closed."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from responder.actions.failing import failing_pods, fails, live
 from responder.actions.planning import Action, NextStep, PlanInput
 from responder.model.action import End, Outcome, Permission, Plan, Refusal, Step, Verb, Wait, Write
-from responder.model.cluster import PodSnapshot, Snapshot
+from responder.model.cluster import BudgetSnapshot, PodSnapshot, Snapshot
 from responder.model.reason import Reason
 from responder.model.target import TargetKind
 from responder.rules.catalogue import ActionSpec
@@ -60,10 +60,9 @@ def _plan(given: PlanInput, action: str) -> Plan | Refusal:
                     detail=f"quota {quota.name} is over its limit on {', '.join(over)}: the pod would not come back",
                 )
         if action == "pod.evict":
-            for budget in workload.budgets:
-                if budget.allowed <= 0 and not (budget.unhealthy_policy == "AlwaysAllow" and not pod.ready):
-                    detail = f"budget {budget.name} needs {budget.desired_healthy} healthy pods and has {budget.current_healthy}"
-                    return Refusal(reason=Reason.BUDGET_BLOCKS, detail=detail)
+            detail = _blocked(workload.budgets, pod)
+            if detail:
+                return Refusal(reason=Reason.BUDGET_BLOCKS, detail=detail)
     return Plan(
         action=action,
         command=given.command,
@@ -72,6 +71,20 @@ def _plan(given: PlanInput, action: str) -> Plan | Refusal:
         values={"namespace": pod.namespace, "pod": pod.name, "uid": pod.uid, "grace_seconds": pod.grace_seconds},
         diff=(f"{'evict' if action == 'pod.evict' else 'delete'} {name} (uid {pod.uid})",),
     )
+
+
+def _blocked(budgets: tuple[BudgetSnapshot, ...], pod: PodSnapshot) -> str:
+    """Say why the eviction API would refuse now, as it reckons itself (kubernetes.md A2); "" when it would not."""
+    if len(budgets) > 1:
+        names = ", ".join(sorted(one.name for one in budgets))
+        return f"{len(budgets)} budgets match the pod ({names}): the eviction API refuses that for good"
+    for one in budgets:
+        broken_may_go = not pod.ready and (
+            one.unhealthy_policy == "AlwaysAllow" or one.current_healthy >= one.desired_healthy > 0
+        )
+        if one.allowed <= 0 and not broken_may_go:
+            return f"budget {one.name} needs {one.desired_healthy} healthy pods and has {one.current_healthy}"
+    return ""
 
 
 def plan_delete(given: PlanInput) -> Plan | Refusal:
@@ -96,7 +109,12 @@ def _next(verb: Verb) -> NextStep:
             return End(outcome=Outcome.DONE, reason=Reason.DONE, detail=f"pod {name} is gone")
         if pod.deleting_since is not None:
             if now - pod.deleting_since > GRACE_MARGIN:
-                detail = f"pod {name} is terminating since {pod.deleting_since:%H:%M:%S}: a finalizer or a dead node holds it"
+                held = (
+                    f"finalizer {', '.join(pod.finalizers)}"
+                    if pod.finalizers
+                    else f"node {pod.node or '(none)'}, which does not confirm,"
+                )
+                detail = f"pod {name} is terminating since {pod.deleting_since:%H:%M:%S}: {held} holds it"
                 return End(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=detail)
             return Wait(again_in=timedelta(seconds=2), detail=f"pod {name} is terminating")
         word = "evict" if verb is Verb.EVICT else "delete"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from responder.actions.history import erased_by_restart
 from responder.actions.planning import Action, PlanInput, workload_target
 from responder.model.action import COMMAND_ANNOTATION, End, Outcome, PatchKind, Permission, Plan, Refusal, Step, Verb, Wait, Write
 from responder.model.cluster import QuotaSnapshot, Snapshot, WorkloadSnapshot
@@ -42,7 +43,7 @@ def plan(given: PlanInput) -> Plan | Refusal:
     workload = given.workload()
     if isinstance(workload, Refusal):
         return workload
-    refusal = refuses_rollout(workload, given) or _refuses_cause(given)
+    refusal = refuses_rollout(workload, given) or _refuses_cause(given) or _refuses_history(workload)
     if refusal is not None:
         return refusal
     assert given.snapshot is not None
@@ -96,6 +97,15 @@ def _refuses_cause(given: PlanInput) -> Refusal | None:
     if cause in NOT_CURABLE:
         return Refusal(reason=Reason.CAUSE_NOT_CURABLE, detail=f"cause {cause}: new pods of the same template fail the same way")
     return None
+
+
+def _refuses_history(workload: WorkloadSnapshot) -> Refusal | None:
+    """A restart makes a revision; with a short history that erases the only way back (kubernetes.md A16 case 33)."""
+    good = erased_by_restart(workload)
+    if good is None:
+        return None
+    detail = f"a restart would push {good.name}, the last healthy revision, out of the history (revisionHistoryLimit {workload.history_limit})"
+    return Refusal(reason=Reason.HISTORY_TOO_SHORT, detail=detail)
 
 
 def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:

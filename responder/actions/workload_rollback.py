@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from responder.actions.failing import fails
+from responder.actions.history import last_healthy
 from responder.actions.planning import Action, PlanInput, workload_target
 from responder.actions.workload_restart import KINDS, refuses_rollout
 from responder.model.action import COMMAND_ANNOTATION, End, Outcome, PatchKind, Permission, Plan, Refusal, Step, Verb, Wait, Write
-from responder.model.cluster import RevisionSnapshot, Snapshot, WorkloadSnapshot
+from responder.model.cluster import Snapshot, WorkloadSnapshot
 from responder.model.reason import Reason
 from responder.model.target import TargetKind
 from responder.rules.catalogue import ActionSpec
@@ -65,12 +66,6 @@ def plan(given: PlanInput) -> Plan | Refusal:
         ),
         writes_at_most=1 + (len(workload.pods) if workload.kind == "StatefulSet" else 0),
     )
-
-
-def last_healthy(workload: WorkloadSnapshot) -> RevisionSnapshot | None:
-    """Return the newest revision with another template than the current one that was healthy; None when there is none."""
-    others = [one for one in workload.revisions if one.template_digest != workload.template_digest and one.was_healthy]
-    return max(others, key=lambda one: (one.number, one.created_at is not None and one.created_at.timestamp()), default=None)
 
 
 def clean(template: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,7 @@ class PodSnapshot:
         hands_off: Value of annotation ``responder/hands-off``; None when absent.
         mirror: A static pod's mirror.
         disruption: Reason of condition DisruptionTarget when True, else "".
+        finalizers: That must be taken away before it can end.
     """
 
     namespace: str
@@ -105,6 +106,7 @@ class PodSnapshot:
     mirror: bool = False
     disruption: str = ""
     grace_seconds: int = 30
+    finalizers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +233,7 @@ class WorkloadSnapshot:
         has_volumes: A pod volume is a PersistentVolumeClaim.
         pod_requests: Sum of requests of one pod in base units, with ``pods``: 1; for quota headroom.
         deadline_seconds: ``progressDeadlineSeconds``; None when not set.
+        history_limit: ``revisionHistoryLimit``: how many revisions beside the current one are kept.
     """
 
     kind: str
@@ -252,6 +255,7 @@ class WorkloadSnapshot:
     unavailable: int = 0
     partition: int = 0
     deadline_seconds: int | None = None
+    history_limit: int = 10
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     template: Mapping[str, Any] = field(default_factory=dict)

@@ -74,6 +74,7 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "quota_exceeded"
     CAUSE_NOT_CURABLE = "cause_not_curable"
     NO_HEALTHY_REVISION = "no_healthy_revision"
+    HISTORY_TOO_SHORT = "history_too_short"
     IMAGE_TOO_OLD = "image_too_old"
     LAST_READY_REPLICA = "last_ready_replica"
     BARE_POD = "bare_pod"
@@ -166,6 +167,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.QUOTA_EXCEEDED: "the namespace's quota leaves no room for the new pods",
     Reason.CAUSE_NOT_CURABLE: "this action cannot cure this cause",
     Reason.NO_HEALTHY_REVISION: "no earlier revision is known to have been healthy",
+    Reason.HISTORY_TOO_SHORT: "a new revision would erase the last healthy one from the history",
     Reason.IMAGE_TOO_OLD: "the current revision ran well for too long to be the cause",
     Reason.LAST_READY_REPLICA: "it is the last ready replica",
     Reason.BARE_POD: "nothing would re-create the pod",

@@ -123,6 +123,11 @@ def keep_ready(limits: Limits, *, snapshot: Snapshot | None, actions: Sequence[s
     ready = [pod for pod in live(workload.pods) if pod.ready and not fails(pod, now=now)]
     if not ready or not any(name.startswith("workload.re") or name == "workload.rollback" for name in actions):
         return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, f"{len(ready)} ready and not touched")
+    if "workload.restart" not in actions:  # a rollback leaves the pods alone that run another template than the bad one
+        newest = {one.revision for one in workload.revisions if one.template_digest == workload.template_digest}
+        taken = [pod for pod in ready if pod.revision in newest or not newest]
+        if not taken:
+            return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, f"{len(ready)} ready, none of the revision that is undone")
     left = len(ready) if workload.surge > 0 and workload.unavailable == 0 else max(0, len(ready) - max(1, workload.unavailable))
     if workload.strategy == "Recreate":
         left = 0

@@ -287,6 +287,8 @@ class Api:
             return self._log(request, found)
         if (kind.plural, sub, request.method) == ("pods", "eviction", "POST"):
             return await self._evict(request, kind, found)
+        if (kind.plural, sub, request.method) == ("pods", "binding", "POST"):
+            return await self._bind(request, found)
         if sub == "scale":
             if request.method in {"PUT", "PATCH"}:
                 body = await request.json()
@@ -306,6 +308,19 @@ class Api:
             self.storage.set_status(kind.key, found, patching.merge(found["status"], body.get("status") or {}))
             return web.json_response(self.storage.get(kind.key, namespace if kind.namespaced else "", name))
         raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+
+    async def _bind(self, request: web.Request, pod: Object) -> web.Response:
+        """Bind a pod to a node, once, as a scheduler asks for it."""
+        wanted = ((await request.json()).get("target") or {}).get("name", "")
+        if pod["spec"].get("nodeName"):
+            name = pod["metadata"]["name"]
+            raise ApiFailure(
+                409, "Conflict", f'Operation cannot be fulfilled on pods/binding "{name}": pod {name} is already assigned'
+            )
+        changed = copy.deepcopy(pod)
+        changed["spec"]["nodeName"] = wanted
+        self.storage.update("v1/pods", pod, changed)
+        return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201}, status=201)
 
     def _log(self, request: web.Request, pod: Object) -> web.Response:
         containers = [one["name"] for one in pod["spec"]["containers"]]
@@ -382,9 +397,7 @@ def _preconditions(found: Object, changed: Object, body: Object) -> None:
         message = f'Operation cannot be fulfilled on "{name}": the object has been modified; please apply your changes to the latest version and try again'
         raise ApiFailure(409, "Conflict", message)
     if uid and uid != found["metadata"]["uid"]:
-        raise ApiFailure(
-            409, "Conflict", f'Operation cannot be fulfilled on "{name}": Precondition failed: UID in precondition: {uid}'
-        )
+        raise ApiFailure(422, "Invalid", f'"{name}" is invalid: metadata.uid: Invalid value: "{uid}": field is immutable')
     del changed
 
 

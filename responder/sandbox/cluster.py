@@ -52,7 +52,10 @@ class SandboxCluster:
         now: Callable[[], datetime] = lambda: datetime.now(tz=UTC),
         token: str = "",
         nodes: int = 3,
+        kubelets: bool = True,
     ) -> None:
+        """Make a cluster; nothing runs yet. Without ``kubelets`` pods are bound, run and ended by whoever plays them through the API."""
+        self._kubelets = kubelets
         self.timings = timings or Timings()
         self._now = now
         self.storage = Storage(now)
@@ -121,7 +124,8 @@ class SandboxCluster:
         """Let every controller and kubelet look once."""
         for controller in CONTROLLERS:
             controller(self.storage)
-        self.kubelet.step()
+        if self._kubelets:
+            self.kubelet.step()
 
     def _behaviour_of(self, pod: Object, _container: str) -> Behaviour:
         broken = self._broken.get(pod["metadata"]["uid"])

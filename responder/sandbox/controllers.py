@@ -389,6 +389,19 @@ def daemon_sets(storage: Storage) -> None:
         )
 
 
+def jobs(storage: Storage) -> None:
+    """One pod a Job, made again while it has failed no oftener than ``backoffLimit``."""
+    for item in storage.all("batch/v1/jobs"):
+        meta, spec = item["metadata"], item["spec"]
+        pods = list(storage.owned(PODS, meta["uid"]))
+        failed = sum(1 for pod in pods if pod["status"].get("phase") == "Failed")
+        done = sum(1 for pod in pods if pod["status"].get("phase") == "Succeeded")
+        active = len(pods) - failed - done
+        if not spec.get("suspend") and not active and not done and failed <= spec.get("backoffLimit", 6):
+            new_pod(storage, item, labels={"job-name": meta["name"], "batch.kubernetes.io/job-name": meta["name"]})
+        storage.set_status("batch/v1/jobs", item, {"active": active, "failed": failed, "succeeded": done})
+
+
 def endpoint_slices(storage: Storage) -> None:
     """Keep one slice a service with selector: ready is Ready and not terminating (kubernetes.md A9)."""
     kind = "discovery.k8s.io/v1/endpointslices"
@@ -398,10 +411,12 @@ def endpoint_slices(storage: Storage) -> None:
             continue
         meta = service["metadata"]
         endpoints = []
+        ports: list[Object] = []
         for pod in storage.all(PODS, meta["namespace"]):
             labels = pod["metadata"].get("labels") or {}
             if all(labels.get(name) == value for name, value in selector.items()) and pod["spec"].get("nodeName"):
                 leaving = bool(pod["metadata"].get("deletionTimestamp"))
+                ports = ports or _ports(service, pod)
                 endpoints.append(
                     {
                         "addresses": [pod["status"].get("podIP", "10.0.0.1")],
@@ -427,12 +442,30 @@ def endpoint_slices(storage: Storage) -> None:
                     },
                     "addressType": "IPv4",
                     "endpoints": endpoints,
+                    "ports": ports,
                 },
             )
-        elif found["endpoints"] != endpoints:
+        elif (found["endpoints"], found["ports"]) != (endpoints, ports):
             changed = copy.deepcopy(found)
-            changed["endpoints"] = endpoints
+            changed["endpoints"], changed["ports"] = endpoints, ports
             storage.update(kind, found, changed)
+
+
+def _ports(service: Object, pod: Object) -> list[Object]:
+    """Return the ports of a service that a pod has; a name that no container gives to a port is left out, as in a cluster."""
+    named = {
+        port["name"]: port["containerPort"]
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports") or []
+        if "name" in port
+    }
+    found: list[Object] = []
+    for port in service["spec"].get("ports") or []:
+        wanted = port.get("targetPort", port["port"])
+        number = wanted if isinstance(wanted, int) else named.get(wanted)
+        if number is not None:
+            found.append({"name": port.get("name", ""), "port": number, "protocol": port.get("protocol", "TCP")})
+    return found
 
 
 def autoscalers(storage: Storage) -> None:
@@ -510,6 +543,7 @@ CONTROLLERS: tuple[Callable[[Storage], None], ...] = (
     replica_sets,
     stateful_sets,
     daemon_sets,
+    jobs,
     endpoint_slices,
     budgets,
     quotas,

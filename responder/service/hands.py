@@ -9,6 +9,7 @@ The decision a reader would question: nothing remembers how far a plan got. The 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -191,7 +192,7 @@ class Hands:
                         blocked = False
                     except BlockedError as error:
                         blocked, problem = True, str(error)
-                        await self._clock.sleep(max(BLOCKED_FOR, error.retry_after or BLOCKED_FOR))
+                        await self._clock.sleep(max(BLOCKED_FOR, error.retry_after or BLOCKED_FOR) * (1 + random.random() / 4))  # noqa: S311 - spreads, hides nothing
                     except ThrottledError as error:
                         problem = str(error)
                         await self._clock.sleep(max(LOOK_AGAIN, error.retry_after or BLOCKED_FOR))

@@ -12,7 +12,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,8 +153,28 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return build_image(tmp_path_factory.mktemp("image"))
 
 
+def wait_until(holds: Callable[[], bool], *, within: float, what: str) -> None:
+    """Wait until something holds, where no loop runs.
+
+    Raises:
+        TimeoutError: It did not.
+    """
+    ends_at = time.monotonic() + within
+    while not holds():
+        if time.monotonic() > ends_at:
+            raise TimeoutError(f"{what} did not hold within {within:g} s")
+        time.sleep(0.1)
+
+
 @pytest.fixture
-async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
+def control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    """A control plane of this test's own."""
+    with running_control_plane(tmp_path) as plane:
+        yield plane
+
+
+@contextlib.contextmanager
+def running_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager on loopback."""
     etcd = require("etcd", within_assets="etcd")
     apiserver = require("kube-apiserver", within_assets="kube-apiserver")
@@ -189,7 +210,7 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
                 tmp_path / "etcd.log",
             )
         )  # fmt: skip
-        await until(lambda: reachable(client), within=30, what="etcd")
+        wait_until(lambda: reachable(client), within=30, what="etcd")
         stack.enter_context(
             running(
                 [
@@ -209,7 +230,7 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
             )
             return done.returncode == 0
 
-        await until(lambda: ask("get", "--raw", "/readyz"), within=90, what="kube-apiserver")
+        wait_until(lambda: ask("get", "--raw", "/readyz"), within=90, what="kube-apiserver")
         stack.enter_context(
             running(
                 [
@@ -220,7 +241,7 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
                 tmp_path / "kcm.log",
             )
         )  # fmt: skip
-        await until(
+        wait_until(
             lambda: ask("-n", "default", "get", "serviceaccount", "default"), within=60, what="the default service account"
         )
         yield ControlPlane(kubeconfig=kubeconfig, kubectl=kubectl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ T = TypeVar("T")
 FIELD_MANAGER = "responder"
 READ_WITHIN = timedelta(seconds=5)
 PAGE = 500
+QUIET_AT_MOST = timedelta(seconds=30)
+"""A longer Retry-After is not believed: an incident may not wait for a proxy's default."""
+
 SYSTEM = "kubernetes"
 
 
@@ -99,6 +103,7 @@ class KubernetesClient:
         self.name = name
         self._access = access
         self._session: aiohttp.ClientSession | None = None
+        self._quiet_until = 0.0
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -185,6 +190,7 @@ class KubernetesClient:
             RemoteError: See ``ports.ClusterHands.write``.
         """
         data = msgspec.json.encode(body) if body is not None else None
+        self._keep_quiet(method, path)
         try:
             status, answer, headers = await self._once(method, path, query, data, content_type, within, most)
             if status == 401:
@@ -199,7 +205,24 @@ class KubernetesClient:
             ) from error
         if 200 <= status < 300:
             return answer
-        raise _refused(status, answer, headers, method, path)
+        refused = _refused(status, answer, headers, method, path)
+        if isinstance(refused, ThrottledError) and refused.retry_after is not None:
+            wait = min(refused.retry_after, QUIET_AT_MOST).total_seconds()
+            self._quiet_until = asyncio.get_running_loop().time() + wait
+        raise refused
+
+    def _keep_quiet(self, method: str, path: str) -> None:
+        """Ask nothing while the API server wants to be left alone: its 429 with Retry-After is for the whole client (kubernetes.md A2).
+
+        Raises:
+            ThrottledError: It still does; nothing was sent.
+        """
+        left = self._quiet_until - asyncio.get_running_loop().time()
+        if left <= 0:
+            return
+        error = ThrottledError("the API server asked for quiet", system=SYSTEM, operation=method, target=path, status=429)
+        error.retry_after = timedelta(seconds=math.ceil(left))
+        raise error
 
     async def _once(
         self,
@@ -343,7 +366,9 @@ def _refused(status: int, answer: bytes, headers: Mapping[str, str], method: str
 
 
 def _is_test_failure(message: str) -> bool:
-    """A json-patch ``test`` that fails is a 422 with these words (kubernetes.md A16 case 58)."""
+    """A json-patch ``test`` that fails is a 422 with these words (kubernetes.md A16 case 58); so is a patch whose UID is another."""
     said = message.lower()
+    if "metadata.uid" in said and "immutable" in said:
+        return True  # a patch that names another UID: the object of that name is another one now
     tested = "test" in said and ("failed" in said or "testing value" in said)
     return tested or "the server rejected our request due to an error in our request" in said

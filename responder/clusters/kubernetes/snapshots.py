@@ -68,6 +68,7 @@ def pod(raw: k.Pod) -> PodSnapshot:
         hands_off=annotations.get(HANDS_OFF),
         mirror="kubernetes.io/config.mirror" in annotations,
         disruption=disruption.reason if disruption and disruption.status == "True" else "",
+        finalizers=tuple(raw.metadata.finalizers or ()),
         grace_seconds=30 if raw.spec.termination_grace_period_seconds is None else raw.spec.termination_grace_period_seconds,
     )
 
@@ -242,6 +243,7 @@ def workload(
         unavailable=resolved(rolling.max_unavailable, desired, default=unavailable_default, up=False),
         partition=rolling.partition or 0,
         deadline_seconds=spec.progress_deadline_seconds,
+        history_limit=10 if spec.revision_history_limit is None else spec.revision_history_limit,
         labels=meta.labels or {},
         annotations=meta.annotations or {},
         template=spec.template,
@@ -345,10 +347,15 @@ def quota(raw: k.Quota) -> QuotaSnapshot:
 
 
 def service(raw: k.Service, slices: Sequence[k.Slice], pods: Sequence[PodSnapshot]) -> ServiceSnapshot:
-    """Translate a service with all its slices; endpoints are counted once per target (dual stack has one slice per family)."""
+    """Translate a service with all its slices; endpoints are counted once per target (dual stack has one slice per family).
+
+    A slice without ports of a service with ports leads nowhere: no container has a port of the name (kubernetes.md A9 d).
+    """
     ready: set[str] = set()
     leaving: set[str] = set()
     for one in slices:
+        if raw.spec.ports and not one.ports:
+            continue
         for endpoint in one.endpoints or []:
             key = (endpoint.target_ref.uid if endpoint.target_ref else "") or ",".join(endpoint.addresses or [])
             conditions = endpoint.conditions or k.EndpointConditions()

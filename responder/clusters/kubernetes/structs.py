@@ -35,6 +35,7 @@ class Meta(_Struct):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: list[Owner] | None = None
+    finalizers: list[str] | None = None
 
 
 class Terminated(_Struct):
@@ -149,6 +150,7 @@ class WorkloadSpec(_Struct):
     replicas: int | None = None
     paused: bool = False
     progress_deadline_seconds: int | None = None
+    revision_history_limit: int | None = None
     selector: dict[str, Any] | None = None
     strategy: Strategy | None = None
     update_strategy: Strategy | None = None
@@ -319,6 +321,7 @@ class Slice(_Struct):
 
     metadata: Meta = msgspec.field(default_factory=Meta)
     endpoints: list[Endpoint] | None = None
+    ports: list[Any] | None = None
 
 
 class Series(_Struct):

@@ -213,7 +213,7 @@ def test_a_pod_that_never_ends_fails_the_action_with_why() -> None:
 
     assert isinstance(end, End)
     assert end.outcome is Outcome.FAILED
-    assert "finalizer or a dead node" in end.detail
+    assert "node n1, which does not confirm" in end.detail
 
 
 def apply(snap: Snapshot, write: Write) -> Snapshot:

@@ -1,0 +1,148 @@
+"""What an API server and the road to it do: A16 cases 49, 56, 57, 58, 65 and 66."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from responder.model.action import PatchKind, Verb, Write
+from responder.model.errors import ContestedError, TransientError
+from tests.cases.stage import CLUSTER, Stage, _kubeconfig, rule
+from tests.cases.standin import CRASHING
+
+RESTART = rule("workload.restart")
+
+
+async def test_49_the_same_alert_twice_at_two_replicas_is_one_action(stage: Stage) -> None:
+    """Repeats are absorbed, both replicas work on one store, and the workload is restarted once."""
+    await stage.serve(RESTART)
+    stage.second_replica()
+    await stage.workload()
+    await stage.sick(CRASHING)
+    await stage.alert(deployment="api")
+    await stage.alert(deployment="api")
+    await stage.work("verifying")
+    stage.standin.images.clear()
+
+    done = await stage.work("recovered")
+    await stage.alert(deployment="api")
+    await stage.go_on(timedelta(minutes=1))
+
+    assert len(done.runs) == 1
+    assert [one.status for one in stage.writes()] == [200]
+
+
+async def test_56_a_token_that_expires_is_loaded_anew_without_a_restart(stage: Stage) -> None:
+    """While the file has the old one the incident waits as unknown; with the new one the ladder goes on."""
+    await stage.serve(RESTART)
+    await stage.workload()
+    await stage.sick(CRASHING)
+    stage.wire.token = "new"
+    waiting = await stage.work("unknown")
+    (stage.folder / "kubeconfig").write_text(json.dumps(_kubeconfig(stage.wire.url, "new")))
+
+    await stage.work("verifying")
+
+    assert "Unauthorized" in waiting.detail or "401" in waiting.detail
+    assert [one.status for one in stage.writes()] == [200]
+
+
+async def test_57_an_api_server_that_swallows_requests_is_bounded_by_a_time_out(stage: Stage) -> None:
+    """No answer and no reset: reads and writes end as transient, whether they took effect is not known."""
+    await stage.serve(RESTART)
+    await stage.workload()
+    view, hands = stage.parts.views[CLUSTER], stage._workers[0]._parts.hands._hands[CLUSTER]
+    client: Any = view
+    write = Write(
+        key="k", verb=Verb.PATCH, api="apps/v1", plural="deployments", namespace=stage.namespace, name="api", body={}, says="x"
+    )
+    stage.wire.fault = lambda _method, _path: "hang"
+
+    for attempt in (
+        client._client.send("GET", stage.path("deployments", "api"), within=timedelta(seconds=0.3)),
+        hands.write(write, within=timedelta(seconds=0.3)),
+    ):
+        with pytest.raises(TransientError, match="no answer within"):
+            await attempt
+
+
+async def test_58_both_ways_to_say_conflict_mean_look_again(stage: Stage) -> None:
+    """A JSON patch whose test fails (422), a merge patch with a stale resourceVersion (409) and a patch for another UID (422 "immutable") are contested, and change nothing."""
+    await stage.serve(RESTART)
+    await stage.workload()
+    hands = stage._workers[0]._parts.hands._hands[CLUSTER]
+    bodies: list[tuple[PatchKind, Any]] = [
+        (
+            PatchKind.JSON,
+            [
+                {"op": "test", "path": "/metadata/resourceVersion", "value": "1"},
+                {"op": "replace", "path": "/spec/replicas", "value": 9},
+            ],
+        ),
+        (PatchKind.MERGE, {"metadata": {"resourceVersion": "1"}, "spec": {"replicas": 9}}),
+        (PatchKind.STRATEGIC, {"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}, "spec": {"replicas": 9}}),
+    ]
+
+    for kind, body in bodies:
+        write = Write(
+            key="k",
+            verb=Verb.PATCH,
+            api="apps/v1",
+            plural="deployments",
+            namespace=stage.namespace,
+            name="api",
+            body=body,
+            patch=kind,
+            says="x",
+        )
+        with pytest.raises(ContestedError):
+            await hands.write(write, within=timedelta(seconds=5))
+
+    assert [one.status for one in stage.writes()] == [422, 409, 422]
+    assert (await stage.get("deployments", "api"))["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+async def test_65_clocks_that_disagree_change_nothing(stage: Stage, minutes: int) -> None:
+    """Kubelets that live ten minutes in our past or future: the ladder runs and recovery is proven by our own observation."""
+    stage.standin.now = lambda: stage.clock.now() + timedelta(minutes=minutes)
+    await stage.serve(RESTART)
+    await stage.workload()
+    await stage.sick(CRASHING)
+    verifying = await stage.work("verifying")
+    began = stage.clock.now()
+    stage.standin.images.clear()
+
+    done = await stage.work("recovered")
+
+    assert [str(run.outcome) for run in verifying.runs] == ["done"]
+    assert done.recovered_at is not None
+    assert done.recovered_at - began >= timedelta(seconds=30)
+
+
+async def test_66_one_missing_permission_stops_one_rung_and_is_named(stage: Stage) -> None:
+    """A 403 is a refusal that names the verb and never climbs; at start the review names the rung that needs it."""
+    await stage.serve(rule("workload.restart", "pod.delete"))
+    await stage.workload()
+    await stage.sick(CRASHING)
+
+    def denied(method: str, path: str) -> Any:
+        if method == "PATCH":
+            said = 'deployments.apps "api" is forbidden: User "responder" cannot patch resource "deployments"'
+            return 403, {}, {"kind": "Status", "reason": "Forbidden", "message": said, "code": 403}
+        if path.endswith("selfsubjectaccessreviews"):
+            return 201, {}, {"kind": "SelfSubjectAccessReview", "status": {"allowed": False}}
+        return None
+
+    stage.wire.fault = denied
+
+    waiting = await stage.work("forbidden", "begun_twice")
+    missing = await stage.parts.permissions.missing(CLUSTER)
+
+    assert "cannot patch" in waiting.detail
+    assert {one.method for one in stage.writes()} == {"PATCH"}
+    said = [str(one.said()) for one in missing]
+    assert any("patch" in line and "deployments" in line and "case/workload.restart" in line for line in said)
