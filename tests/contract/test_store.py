@@ -79,6 +79,17 @@ async def test_a_senders_retry_is_absorbed(store: SqlStore) -> None:
     assert await store.backlog() == 1
 
 
+async def test_a_unique_key_is_absorbed_whatever_came_between(store: SqlStore) -> None:
+    """A broker's redelivery may come after others, and hours late."""
+    message = replace(delivery("m-1"), unique=True)
+
+    first = await store.accept([message])
+    await store.accept([delivery("other")])
+    again = await store.accept([message, message])
+
+    assert (list(first), list(again)) == ([True], [False, False])
+
+
 async def test_the_same_body_after_another_one_is_no_retry(store: SqlStore) -> None:
     """Firing, resolved, firing again with the very same body: the last firing is not lost."""
     await store.accept([delivery("firing")])

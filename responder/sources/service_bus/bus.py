@@ -271,6 +271,8 @@ def _translation(error: Exception, operation: str, target: str) -> RemoteError:
         return GoneError(f"{said}; create it, or correct queue, topic and subscription under sources:", **where)
     if isinstance(error, TimeoutError):
         said = f"no answer in time ({said})"
+    if "amqp:socket-error" in said:
+        said += " Check namespace and network: port 5671, or 443 with transport: websockets"
     return TransientError(said, **where)
 
 
