@@ -114,7 +114,8 @@ async def settled(view: KubernetesView, kubelet: Kubelet, *, pods: int, ready: i
             workload = snap.workload
             assert workload is not None
             live = [pod for pod in workload.pods if pod.deleting_since is None]
-            if len(live) == pods and workload.ready == ready and workload.observed_generation == workload.generation:
+            played = all(pod.ready is not None for pod in live)
+            if played and len(live) == pods and workload.ready == ready and workload.observed_generation == workload.generation:
                 return snap
             await asyncio.sleep(0.3)
 
