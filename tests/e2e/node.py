@@ -102,9 +102,12 @@ class Node:
 
     async def _loop(self) -> None:
         while True:
-            for pod in (await self._get("/api/v1/pods"))["items"]:
+            pods = (await self._get("/api/v1/pods"))["items"]
+            for pod in pods:
                 with contextlib.suppress(GoneError, ContestedError):
                     await self._one(pod)
+            for gone in self.running.keys() - {pod["metadata"]["uid"] for pod in pods}:
+                self._stopped(gone, 0)  # deleted without a grace: a finished hook
             await asyncio.sleep(0.2)
 
     async def _get(self, path: str) -> Any:

@@ -1,8 +1,9 @@
-"""The chart installed, upgraded and uninstalled on a real API server, its pod run for real as the chart describes it."""
+"""The chart installed, upgraded, tested and uninstalled on a real API server, its pod run for real as the chart describes it."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -14,10 +15,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from responder.clusters.kubernetes import KubernetesAccess, connect
 from responder.clusters.kubernetes.client import KubernetesClient
-from tests.e2e.conftest import ROOT, ControlPlane, require, until
+from tests.e2e.conftest import ROOT, ControlPlane, free_port, require, until
 from tests.e2e.image import Image
 from tests.e2e.node import Node, stamp
 
@@ -25,7 +27,14 @@ ADDRESS = f"127.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}.7"
 """Pods listen on 8080 as the chart says; an address of this run's own keeps them apart from whatever else does."""
 
 URL = f"http://{ADDRESS}:8080"
-SECRETS = {"alertmanager-token": "sender-secret", "operator-token": "operator-secret", "people-url": "http://127.0.0.1:9/nobody"}
+PEOPLE = free_port()
+"""Where people are told."""
+
+SECRETS = {
+    "alertmanager-token": "sender-secret",
+    "operator-token": "operator-secret",
+    "people-url": f"http://127.0.0.1:{PEOPLE}/",
+}
 OPERATOR = {"Authorization": "Bearer operator-secret"}
 LISTEN = ("--set", f"config.http.listen={ADDRESS}:8080", "--set", "image.tag=e2e")
 ARMED = (
@@ -86,6 +95,22 @@ class Installation:
         return json.loads(await self.client.send("GET", path))
 
 
+@contextlib.asynccontextmanager
+async def people() -> AsyncIterator[None]:
+    """Take every message."""
+
+    async def told(_request: web.Request) -> web.Response:
+        return web.Response(status=202)
+
+    app = web.Application()
+    app.router.add_post("/", told)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", PEOPLE).start()
+    yield
+    await runner.cleanup()
+
+
 @pytest.fixture
 async def installation(control_plane: ControlPlane, image: Image, tmp_path: Path) -> AsyncIterator[Installation]:
     if os.geteuid() != 0 or shutil.which("unshare") is None or shutil.which("setpriv") is None:
@@ -111,12 +136,12 @@ async def installation(control_plane: ControlPlane, image: Image, tmp_path: Path
     node = Node(
         client=client, api=("kubernetes.default.svc", port), image=image, folder=tmp_path / "pods", address=ADDRESS, plays=played
     )
-    async with node.on():
+    async with node.on(), people():
         yield Installation(plane=control_plane, node=node, client=client)
     await view.close()
 
 
-async def test_installed_upgraded_and_uninstalled(installation: Installation) -> None:
+async def test_installed_upgraded_tested_and_uninstalled(installation: Installation) -> None:
     """In shadow it looks and watches with its own service account; armed by an upgrade it restarts what crashes; nothing of it is left at the end."""
     here = installation
     chart = str(ROOT / "helm")
@@ -147,6 +172,7 @@ async def test_installed_upgraded_and_uninstalled(installation: Installation) ->
     assert not [line for text in logs.values() for line in text.splitlines() if "permission_missing" in line], here.said()
     assert "service_stopped" in "".join(logs[name] for name in first_logs), "the first pod ended in good order"
 
+    tested = await here.helm("test", "night", "--timeout", "60s")
     await here.helm("uninstall", "night", "--wait", "--timeout", "90s")
     await until(lambda: not here.node.running, within=70, what="the end of the last pod")
     left = here.plane.ctl(
@@ -156,6 +182,7 @@ async def test_installed_upgraded_and_uninstalled(installation: Installation) ->
     wide = here.plane.ctl("get", "clusterroles,clusterrolebindings", "-l", "app.kubernetes.io/instance=night", "-o", "name")
     disks = here.plane.ctl("-n", "responder", "get", "pvc", "-o", "name").split()
 
+    assert "Phase:          Succeeded" in tested, tested + here.said()
     assert (left, wide) == ("", "")
     assert disks == ["persistentvolumeclaim/night"], "kept on purpose, and only that: incidents outlive an uninstall"
 

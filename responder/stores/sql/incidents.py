@@ -33,6 +33,7 @@ from responder.stores.sql.due import earliest
 T = tables.incidents
 REPEATS_NOTED_EVERY = 60_000
 UNREADABLE_AGAIN = 60_000
+AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +65,27 @@ def _columns(incident: Incident) -> dict[str, Any]:
     }
 
 
-def standing(db: Connection, incident: str) -> Standing | None:
-    """Return phase and whether a person closed it, and keep it so until the transaction ends: nothing is said to one that just closes."""
-    row = db.execute(select(T.c.phase, T.c.person_closed).where(T.c.id == incident).with_for_update()).first()
-    return None if row is None else Standing(phase=row.phase, person_closed=bool(row.person_closed))
+def standings(db: Connection, ids: Sequence[str]) -> dict[str, Standing]:
+    """Return phase and whether a person closed it, by id; locked against a closing at the same time, in the order of their ids."""
+    found: dict[str, Standing] = {}
+    for start in range(0, len(ids), AT_ONCE):
+        query = select(T.c.id, T.c.phase, T.c.person_closed).where(T.c.id.in_(ids[start : start + AT_ONCE])).order_by(T.c.id)
+        for row in db.execute(query.with_for_update()):
+            found[row.id] = Standing(phase=row.phase, person_closed=bool(row.person_closed))
+    return found
 
 
 def is_unclosed(db: Connection, incident: str) -> bool:
     """Tell whether an incident exists and is not closed."""
-    found = standing(db, incident)
-    return found is not None and found.phase != "closed"
+    return db.execute(select(T.c.id).where(T.c.id == incident, tables.UNCLOSED)).first() is not None
 
 
-def unclosed_id(db: Connection, key: str) -> str | None:
-    """Return the unclosed incident of a key."""
-    found: str | None = db.execute(select(T.c.id).where(T.c.key == key, tables.UNCLOSED).with_for_update()).scalar()
+def unclosed_ids(db: Connection, keys: Sequence[str]) -> dict[str, str]:
+    """Return the unclosed incidents of keys."""
+    found: dict[str, str] = {}
+    for start in range(0, len(keys), AT_ONCE):
+        query = select(T.c.key, T.c.id).where(T.c.key.in_(keys[start : start + AT_ONCE]), tables.UNCLOSED)
+        found |= {row.key: row.id for row in db.execute(query)}
     return found
 
 
@@ -198,6 +205,20 @@ def signal(db: Connection, now: int, one: Signal) -> bool:
     )
     db.execute(update(T).where(T.c.id == one.incident).values(wake_at=now, wake=T.c.wake + 1))
     return True
+
+
+def signal_all(db: Connection, now: int, signals: Sequence[Signal]) -> None:
+    """Insert signals of incidents that are known to be unclosed, and wake these."""
+    if not signals:
+        return
+    rows = [
+        {"incident": one.incident, "kind": str(one.kind), "at": millis(one.at), "by": one.by, "body": pack(one.body)}
+        for one in signals
+    ]
+    db.execute(insert(tables.signals), rows)
+    ids = sorted({one.incident for one in signals})
+    for start in range(0, len(ids), AT_ONCE):
+        db.execute(update(T).where(T.c.id.in_(ids[start : start + AT_ONCE])).values(wake_at=now, wake=T.c.wake + 1))
 
 
 def commit(db: Connection, now: int, step: Transition) -> Committed:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from responder.model.alert import AlertStatus
 from responder.model.incident import Candidate, EntryKind, Incident, Instance, Mode, Signal, SignalKind
@@ -15,7 +15,7 @@ from responder.model.storing import Delivery, DeliveryState, RoutedAlert, Routed
 from responder.policy.grouping import fires, merge
 from responder.stores.sql import deliveries, incidents, tables
 from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, pack, unpack
-from responder.stores.sql.dialect import insert_new, lock_rows
+from responder.stores.sql.dialect import insert_new, lock_rows, upsert_all
 
 T = tables.alerts
 PUSH = timedelta(minutes=1)
@@ -40,18 +40,103 @@ def route(
     note: str,
     shape: str,
 ) -> list[RoutedResult]:
-    """Store judged alerts, join or open their incidents, and end their delivery."""
+    """Store judged alerts, join or open their incidents, and end their delivery.
+
+    One delivery's alerts are read together and written together: what a statement costs is paid once for all of them.
+    """
     lock_rows(db, T, "instance", (routed.alert.instance for routed in alerts))
-    results = [_one(db, now, routed) for routed in alerts]
+    batch = _Batch(db, now, alerts)
+    results = [_one(batch, routed) for routed in alerts]
+    batch.write()
     if delivery is not None:
         deliveries.finish(db, delivery.id, state, note, shape)
     return results
 
 
-def _one(db: Connection, now: int, routed: RoutedAlert) -> RoutedResult:
-    at = instant(now)
-    row = db.execute(select(T).where(T.c.instance == routed.alert.instance).with_for_update()).first()
-    before = instance(row) if row is not None else None
+class _Batch:
+    """What one call of ``route`` read, and what it will write: inside, the batch is the truth."""
+
+    def __init__(self, db: Connection, now: int, alerts: Sequence[RoutedAlert]) -> None:
+        self.db = db
+        self.now = now
+        self.instances = known(db, now, sorted({one.alert.instance for one in alerts}))
+        self.by_key = incidents.unclosed_ids(db, sorted({seed.key for one in alerts for seed in one.seeds}))
+        holders = {held for one in self.instances.values() for held in (one.incident, one.shadow_incident) if held}
+        self.standings = incidents.standings(db, sorted(holders | set(self.by_key.values())))
+        self._rules_of: dict[str, set[str]] = {}
+        self._pinned: set[str] = set()
+        self._repeated: set[str] = set()
+        self._signals: list[Signal] = []
+        self._rows: dict[str, dict[str, object]] = {}
+
+    def is_unclosed(self, incident: str) -> bool:
+        """Tell whether an incident exists and is not closed."""
+        found = self.standings.get(incident)
+        return found is not None and found.phase != "closed"
+
+    def open(self, seed: Incident) -> None:
+        """Insert an incident."""
+        incidents.open_new(self.db, self.now, seed)
+        self.by_key[seed.key] = seed.id
+        self.standings[seed.id] = incidents.Standing(phase="open", person_closed=False)
+        self._rules_of[seed.id] = {one.rule for one in seed.candidates}
+
+    def pin(self, documents: Mapping[str, Mapping[str, object]]) -> None:
+        """Keep rule documents."""
+        for digest, document in documents.items():
+            if digest not in self._pinned:
+                self._pinned.add(digest)
+                insert_new(self.db, tables.pinned_rules, {"digest": digest, "document": pack(document)}, key="digest")
+
+    def fresh_rules(self, incident: str, candidates: Sequence[Candidate]) -> dict[str, Mapping[str, object]]:
+        """Return rules among these that the incident does not know yet."""
+        if incident not in self._rules_of:
+            held = incidents.by_id(self.db, 0, incident)
+            self._rules_of[incident] = {one.rule for one in held.candidates} if held is not None else set()
+        return _rules(one for one in candidates if one.rule not in self._rules_of[incident])
+
+    def say(self, incident: str, kind: SignalKind, one: Instance, rules: Mapping[str, object]) -> bool:
+        """Say something to an incident; False when nobody is there."""
+        if not self.is_unclosed(incident):
+            return False
+        body = {"instance": one.instance, "name": one.name, "source": one.source, "rules": rules}
+        by = f"{one.source}/{one.source_name}"
+        self._signals.append(Signal(incident=incident, kind=kind, at=instant(self.now), by=by, body=body))
+        return True
+
+    def repeat(self, incident: str, one: Instance) -> None:
+        """Note a sender's repeat on the timeline, at most once a minute an incident."""
+        if incident not in self._repeated:
+            self._repeated.add(incident)
+            text = f"{one.source}/{one.source_name} repeats {one.name}, received {one.count} times"
+            incidents.note_rarely(self.db, incident, self.now, EntryKind.ALERT, Reason.REPEATED, text)
+
+    def keep(self, one: Instance, wake_at: int | None) -> None:
+        """Store an instance as it is now."""
+        self.instances[one.instance] = one
+        self._rows[one.instance] = {
+            "instance": one.instance,
+            "fingerprint": one.fingerprint,
+            "name": one.name,
+            "status": str(one.status),
+            "why": str(one.why or ""),
+            "started_at": maybe_millis(one.started_at),
+            "seen_at": millis(one.seen_at),
+            "wake_at": wake_at,
+            "incident": one.incident,
+            "shadow_incident": one.shadow_incident,
+            "body": pack(one),
+        }
+
+    def write(self) -> None:
+        """Write what was only noted down."""
+        upsert_all(self.db, T, list(self._rows.values()), key="instance")
+        incidents.signal_all(self.db, self.now, self._signals)
+
+
+def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
+    at = instant(batch.now)
+    before = batch.instances.get(routed.alert.instance)
     if routed.again:
         if before is None or before.status is not AlertStatus.FIRING:
             return RoutedResult()  # resolved while it was judged again: what its sender said last stands
@@ -62,59 +147,58 @@ def _one(db: Connection, now: int, routed: RoutedAlert) -> RoutedResult:
     why = routed.why
     if fires(after, now=at):
         news = not routed.again and (before is None or not fires(before, now=at))
-        for digest, document in routed.pinned.items():
-            insert_new(db, tables.pinned_rules, {"digest": digest, "document": pack(document)}, key="digest")
+        batch.pin(routed.pinned)
         for seed in routed.seeds:
-            after, (what, incident) = _seat(db, now, seed, after, before, news=news)
+            after, (what, incident) = _seat(batch, seed, after, before, news=news)
             results[what].append(incident)
             why = None
         if not routed.seeds:
             for held in (after.incident, after.shadow_incident):
-                if held and incidents.is_unclosed(db, held):
+                if held and batch.is_unclosed(held):
                     why = None
                     results["told"].append(held)
-                    _tell(db, now, held, after, {}, news=news)
+                    _tell(batch, held, after, {}, news=news)
     elif after.status is AlertStatus.RESOLVED and (before is None or before.status is not AlertStatus.RESOLVED):
         holders = [one for one in (after.incident, after.shadow_incident) if one]
-        results["told"] += [one for one in holders if _say(db, now, one, SignalKind.RESOLVED, after, {})]
-    _keep(db, replace(after, why=why), not_before(routed.wake_at), new=before is None)
+        results["told"] += [one for one in holders if batch.say(one, SignalKind.RESOLVED, after, {})]
+    batch.keep(replace(after, why=why), not_before(routed.wake_at))
     return RoutedResult(opened=tuple(results["opened"]), joined=tuple(results["joined"]), told=tuple(results["told"]))
 
 
 def _seat(
-    db: Connection, now: int, seed: Incident, after: Instance, before: Instance | None, *, news: bool
+    batch: _Batch, seed: Incident, after: Instance, before: Instance | None, *, news: bool
 ) -> tuple[Instance, tuple[str, str]]:
     """Join the unclosed incident of the seed's key, or open it; an instance already held is only counted."""
     field = "shadow_incident" if seed.mode is Mode.SHADOW else "incident"
     holder = after.shadow_incident if seed.mode is Mode.SHADOW else after.incident
     if holder:
-        standing = incidents.standing(db, holder)
-        if standing is not None and standing.phase != "closed":
-            _tell(db, now, holder, after, _fresh_rules(db, holder, seed.candidates), news=news)
+        if batch.is_unclosed(holder):
+            _tell(batch, holder, after, batch.fresh_rules(holder, seed.candidates), news=news)
             return after, ("told", holder)
+        standing = batch.standings.get(holder)
         if standing is not None and standing.person_closed and before is not None and before.status is AlertStatus.FIRING:
             return after, ("told", holder)
-    existing = incidents.unclosed_id(db, seed.key)
+    existing = batch.by_key.get(seed.key)
     if existing is not None:
-        _say(db, now, existing, SignalKind.FIRED, after, _rules(seed.candidates))
+        batch.say(existing, SignalKind.FIRED, after, _rules(seed.candidates))
         return _held(after, field, existing), ("joined", existing)
-    incidents.open_new(db, now, seed)
+    batch.open(seed)
     text = f"alert {after.name} fires, says {after.source}/{after.source_name}"
     data = {"instance": after.instance, "labels": dict(after.labels)}
-    incidents.note(db, seed.id, now, EntryKind.ALERT, Reason.OPENED, text, data)
+    incidents.note(batch.db, seed.id, batch.now, EntryKind.ALERT, Reason.OPENED, text, data)
     return _held(after, field, seed.id), ("opened", seed.id)
 
 
-def _tell(db: Connection, now: int, holder: str, one: Instance, fresh: Mapping[str, object], *, news: bool) -> None:
+def _tell(batch: _Batch, holder: str, one: Instance, fresh: Mapping[str, object], *, news: bool) -> None:
     """Say to the incident that holds it that an alert fires again or brings new rules; a mere repeat is only noted.
 
     ``news``: it did not count as firing before (resolved, or forgotten). A recovered incident sleeps until ``reopen_within`` is over and
     would hear of it only then.
     """
     if fresh or news:
-        _say(db, now, holder, SignalKind.FIRED, one, fresh)
+        batch.say(holder, SignalKind.FIRED, one, fresh)
     else:
-        _repeat(db, now, holder, one)
+        batch.repeat(holder, one)
 
 
 def _rules(candidates: Iterable[Candidate]) -> dict[str, Mapping[str, object]]:
@@ -123,45 +207,6 @@ def _rules(candidates: Iterable[Candidate]) -> dict[str, Mapping[str, object]]:
 
 def _held(one: Instance, field: str, incident: str) -> Instance:
     return replace(one, shadow_incident=incident) if field == "shadow_incident" else replace(one, incident=incident)
-
-
-def _fresh_rules(db: Connection, incident: str, candidates: Sequence[Candidate]) -> dict[str, Mapping[str, object]]:
-    """Return rules among these that the incident does not know yet."""
-    held = incidents.by_id(db, 0, incident)
-    names = {one.rule for one in held.candidates} if held is not None else set()
-    return _rules(one for one in candidates if one.rule not in names)
-
-
-def _say(db: Connection, now: int, incident: str, kind: SignalKind, one: Instance, rules: Mapping[str, object]) -> bool:
-    body = {"instance": one.instance, "name": one.name, "source": one.source, "rules": rules}
-    return incidents.signal(
-        db, now, Signal(incident=incident, kind=kind, at=instant(now), by=f"{one.source}/{one.source_name}", body=body)
-    )
-
-
-def _repeat(db: Connection, now: int, incident: str, one: Instance) -> None:
-    """Note a sender's repeat on the timeline, at most once a minute an incident."""
-    text = f"{one.source}/{one.source_name} repeats {one.name}, received {one.count} times"
-    incidents.note_rarely(db, incident, now, EntryKind.ALERT, Reason.REPEATED, text)
-
-
-def _keep(db: Connection, one: Instance, wake_at: int | None, *, new: bool) -> None:
-    values = {
-        "fingerprint": one.fingerprint,
-        "name": one.name,
-        "status": str(one.status),
-        "why": str(one.why or ""),
-        "started_at": maybe_millis(one.started_at),
-        "seen_at": millis(one.seen_at),
-        "wake_at": wake_at,
-        "incident": one.incident,
-        "shadow_incident": one.shadow_incident,
-        "body": pack(one),
-    }
-    if new:
-        db.execute(insert(T).values(instance=one.instance, **values))
-    else:
-        db.execute(update(T).where(T.c.instance == one.instance).values(**values))
 
 
 def due_instances(db: Connection, now: int, limit: int) -> list[Instance]:

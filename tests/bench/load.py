@@ -1,0 +1,63 @@
+"""Posts alerts as a sender does, from a process of its own: ``load.py URL ALERTS PER_POST CONNECTIONS TARGETS RULES``; prints what came back as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+
+import aiohttp
+import uvloop
+
+
+def body(first: int, count: int, targets: int, rules: int) -> bytes:
+    """Return a webhook body in Alertmanager's exact shape; every alert is an instance of its own."""
+    alerts = [
+        {
+            "status": "firing",
+            "labels": {
+                "alertname": f"Alert{number % rules}", "namespace": f"ns-{number % targets % 50}", "deployment": f"app-{number % targets}",
+                "severity": "warning", "number": str(number), "prometheus": "monitoring/k8s", "container": "app",
+            },
+            "annotations": {"summary": "A container keeps crashing", "runbook_url": "https://runbooks.example/x", "description": "d" * 120},
+            "startsAt": "2026-01-05T12:00:00.000Z", "endsAt": "0001-01-01T00:00:00Z", "generatorURL": "http://prometheus/graph?g0.expr=up", "fingerprint": f"{number:016x}",
+        }
+        for number in range(first, first + count)
+    ]  # fmt: skip
+    return json.dumps(
+        {
+            "receiver": "responder", "status": "firing", "alerts": alerts, "groupLabels": {}, "commonLabels": {}, "commonAnnotations": {},
+            "externalURL": "http://alertmanager", "version": "4", "groupKey": "{}:{}", "truncatedAlerts": 0,
+        }
+    ).encode()  # fmt: skip
+
+
+async def main() -> None:
+    """Post everything once, repeat what was refused with 503, and print counts and seconds."""
+    url, alerts, per_post, connections, targets, rules = sys.argv[1], *map(int, sys.argv[2:7])
+    bodies = [body(first, per_post, targets, rules) for first in range(0, alerts, per_post)]
+    statuses: Counter[int] = Counter()
+    began = time.perf_counter()
+
+    async def sender(session: aiohttp.ClientSession) -> None:
+        while bodies:
+            one = bodies.pop()
+            while True:
+                async with session.post(
+                    f"{url}/v1/alerts/alertmanager/bench", data=one, headers={"Content-Type": "application/json"}
+                ) as answer:
+                    await answer.read()
+                statuses[answer.status] += 1
+                if answer.status != 503:
+                    break
+                await asyncio.sleep(0.2)
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as session:
+        await asyncio.gather(*(sender(session) for _ in range(connections)))
+    print(json.dumps({"seconds": time.perf_counter() - began, "statuses": dict(statuses)}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
