@@ -83,13 +83,13 @@ def table(rounds: dict[str, list[tuple[Seen, Seen]]], sizes: dict[str, tuple[int
 
     storm = f"storm, {sizes['storm'][0]:,} alerts, 100 a POST, {RULES} rules, {TARGETS:,} targets"
     rows = [
-        (f"{storm}: accepted and routed, all targets' incidents worked on meanwhile: CPU", f"{median('storm', lambda a, b: a.cpu / b.cpu):.0f} × floor", "≤ 4.5 ×"),
+        (f"{storm}: accepted and routed, all targets' incidents worked on meanwhile: CPU", f"{median('storm', lambda a, b: a.cpu / b.cpu):.0f} times the floor", "≤ 4.5 times"),
         ("the same: rate", f"{median('storm', lambda a, b: b.seconds / a.seconds):.2f} of the floor's", "≥ ¼"),
         ("the same: lost", "0", "0"),
-        (f"{sizes['single'][0]:,} single-alert POSTs, 32 connections: CPU", f"{median('single', lambda a, b: a.cpu / b.cpu):.0f} × floor", "≤ 2 ×"),
-        ("memory: peak in the storm", f"{median('storm', lambda a, b: a.peak_mib / b.peak_mib):.1f} × floor", "≤ 2.7 ×"),
+        (f"{sizes['single'][0]:,} single-alert POSTs, 32 connections: CPU", f"{median('single', lambda a, b: a.cpu / b.cpu):.0f} times the floor", "≤ 2 times"),
+        ("memory: peak in the storm", f"{median('storm', lambda a, b: a.peak_mib / b.peak_mib):.1f} times the floor", "≤ 2.7 times"),
         ("memory: growth from idle in the storm", f"{median('storm', lambda a, b: a.peak_mib - a.idle_mib):.0f} MiB", "≤ 20 MiB"),
-        ("start-up to the first answer", f"{median('storm', lambda a, b: a.started_in / b.started_in):.1f} × floor", "≤ 4 ×"),
+        ("start-up to the first answer", f"{median('storm', lambda a, b: a.started_in / b.started_in):.1f} times the floor", "≤ 4 times"),
     ]  # fmt: skip
     lines = ["| Figure | Seen | Goal |", "| --- | --- | --- |", *(f"| {name} | {seen} | {goal} |" for name, seen, goal in rows)]
     return (
