@@ -45,6 +45,16 @@ def loaded(one: measure.Running, done: Callable[[], bool], *, alerts: int, per_p
         one.kill()
 
 
+def idle(url: str) -> Callable[[], bool]:
+    """Tell when the floor has done everything."""
+    return lambda: bool(measure.get(f"{url}/state")["waiting"] == 0)
+
+
+def routed(url: str, alerts: int) -> Callable[[], bool]:
+    """Tell when the service has routed so many alerts."""
+    return lambda: measure.metric(url, "responder_alerts_total") >= alerts
+
+
 def test_the_service_against_the_floor(tmp_path: Path) -> None:
     """A storm in posts of a hundred, and single alerts: CPU, rate, memory and start-up as ratios; nothing may be lost."""
     rounds: dict[str, list[tuple[Seen, Seen]]] = {"storm": [], "single": []}
@@ -55,13 +65,11 @@ def test_the_service_against_the_floor(tmp_path: Path) -> None:
                 folder = tmp_path / f"{name}-{number}"
                 folder.mkdir()
                 floor = measure.floor(folder, rules=RULES)
-                low = loaded(
-                    floor, lambda url=floor.url: measure.get(f"{url}/state")["waiting"] == 0, alerts=alerts, per_post=per_post
-                )
+                low = loaded(floor, idle(floor.url), alerts=alerts, per_post=per_post)
                 ours = measure.product(folder, kubeconfig, rules=RULES)
                 high = loaded(
                     ours,
-                    lambda url=ours.url, n=alerts: measure.metric(url, "responder_alerts_total") >= n,
+                    routed(ours.url, alerts),
                     alerts=alerts,
                     per_post=per_post,
                 )
