@@ -76,16 +76,16 @@ def standings(db: Connection, ids: Sequence[str]) -> dict[str, Standing]:
 
 
 def is_unclosed(db: Connection, incident: str) -> bool:
-    """Tell whether an incident exists and is not closed."""
-    return db.execute(select(T.c.id).where(T.c.id == incident, tables.UNCLOSED)).first() is not None
+    """Tell whether an incident exists and is not closed, and keep it so until the transaction ends: nothing is said to one that just closes."""
+    return db.execute(select(T.c.id).where(T.c.id == incident, tables.UNCLOSED).with_for_update()).first() is not None
 
 
 def unclosed_ids(db: Connection, keys: Sequence[str]) -> dict[str, str]:
-    """Return the unclosed incidents of keys."""
+    """Return the unclosed incidents of keys; locked, as ``standings``."""
     found: dict[str, str] = {}
     for start in range(0, len(keys), AT_ONCE):
         query = select(T.c.key, T.c.id).where(T.c.key.in_(keys[start : start + AT_ONCE]), tables.UNCLOSED)
-        found |= {row.key: row.id for row in db.execute(query)}
+        found |= {row.key: row.id for row in db.execute(query.order_by(T.c.id).with_for_update())}
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from responder.model.alert import AlertStatus
 from responder.model.incident import Candidate, EntryKind, Incident, Instance, Mode, Signal, SignalKind
@@ -60,6 +60,7 @@ class _Batch:
         self.db = db
         self.now = now
         self.instances = known(db, now, sorted({one.alert.instance for one in alerts}))
+        self._stored = frozenset(self.instances)
         self.by_key = incidents.unclosed_ids(db, sorted({seed.key for one in alerts for seed in one.seeds}))
         holders = {held for one in self.instances.values() for held in (one.incident, one.shadow_incident) if held}
         self.standings = incidents.standings(db, sorted(holders | set(self.by_key.values())))
@@ -130,7 +131,10 @@ class _Batch:
 
     def write(self) -> None:
         """Write what was only noted down."""
-        upsert_all(self.db, T, list(self._rows.values()), key="instance")
+        new = [row for instance, row in sorted(self._rows.items()) if instance not in self._stored]
+        if new:  # and not an upsert: who was faster on another replica has judged it, and this one looks again
+            self.db.execute(insert(T), new)
+        upsert_all(self.db, T, [row for instance, row in self._rows.items() if instance in self._stored], key="instance")
         incidents.signal_all(self.db, self.now, self._signals)
 
 
