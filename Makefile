@@ -3,7 +3,7 @@
 #   make demo   the main job, live in this terminal, on a sandbox cluster
 #   make test   the default tests (about five minutes on two cores)
 #   make check  format, lint, types, import layers, shipped rules and their tests
-#   make e2e    against real parts: a Kubernetes control plane, helm, Prometheus, Alertmanager, Chromium
+#   make e2e    the slow tests, and those against real parts: a Kubernetes control plane, helm, Prometheus, Alertmanager, Chromium
 #   make crash  the process dies at every point of every plot; ARGS=--write writes tests/crash/REPORT.md (about an hour; --every 10: minutes)
 #   make bench  how fast it is
 #   make lock   requirements/*.txt anew from pyproject.toml (needs uv)
@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/responder demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest --ignore=tests/e2e --ignore=tests/bench $(ARGS)
+	$(BIN)/pytest --ignore=tests/e2e --ignore=tests/bench -m "not slow" $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -41,6 +41,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 e2e: $(READY)
+	$(BIN)/pytest tests/scenario -m slow $(ARGS)
 	$(BIN)/pytest tests/e2e tests/cases --back-end=control-plane $(ARGS)
 
 crash: $(READY)

@@ -10,7 +10,7 @@ import pytest
 from tests.crash.plots import PLOTS
 from tests.crash.sweep import died, lived, planned, quiet, violations
 
-SAMPLE = 200
+SAMPLE = 400
 """Points left out between two: some seconds in all. ``make e2e`` takes more of them, ``make crash`` all."""
 
 

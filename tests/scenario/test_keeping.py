@@ -9,6 +9,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from responder.model.alert import AlertStatus
 from responder.model.errors import StoreUnavailableError
 from responder.model.incident import Phase
@@ -17,6 +19,7 @@ from tests.scenario.conftest import World
 from tests.scenario.test_people import _floor, _scaled
 
 
+@pytest.mark.slow
 async def test_what_could_not_be_given_back_at_the_end_is_given_back_when_it_may(world: World) -> None:
     """Closed while the kill switch was off: the debt stays listed, nothing is written; armed again, the auditor pays it and says so."""
     await _scaled(world)

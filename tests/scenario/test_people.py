@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from responder.model.incident import Phase
 from responder.model.reason import Reason
 from tests.scenario.conftest import CRASH, World
@@ -100,6 +102,7 @@ async def _scaled(world: World) -> None:
     await world.reaches("exhausted", "verifying")
 
 
+@pytest.mark.slow
 async def test_a_raised_floor_is_given_back_at_recovery(world: World) -> None:
     """Newest first, only while it is still ours, before the end is reported."""
     await _scaled(world)

@@ -101,6 +101,7 @@ async def test_one_delivery_at_two_replicas_at_once_is_one_incident_and_one_acti
 
 
 @SLOWER
+@pytest.mark.slow
 async def test_one_action_at_a_time_in_a_namespace_holds_across_replicas(pair: tuple[World, World]) -> None:
     """Three workloads, told to two replicas: never two claims in the namespace, each restarted once."""
     names = ["w0", "w1", "w2"]

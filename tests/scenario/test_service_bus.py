@@ -156,6 +156,7 @@ async def test_a_lock_lost_before_the_settle_changes_nothing(world: World) -> No
     assert world.counted("lock_lost") == 5
 
 
+@pytest.mark.slow
 async def test_locks_are_renewed_while_the_store_is_down_and_nothing_is_completed(world: World) -> None:
     """Longer than a lock lasts: no delivery is counted, nothing is received beyond what is in hand, and then all is taken in."""
     world.queue.lock_seconds = 3.0
@@ -198,6 +199,7 @@ async def test_a_message_that_kept_killing_us_is_not_tried_again(world: World) -
     assert world.gate.asked == 0
 
 
+@pytest.mark.slow
 async def test_a_resubmitted_dead_letter_is_handled(world: World) -> None:
     """Ours under a new id, though its like is stored already; a person's tool under the old id too; each only once."""
     put(world, 1)
@@ -250,6 +252,7 @@ async def test_stopping_settles_what_is_in_hand_and_gives_back_the_rest(world: W
     assert (len(world.queue.ready), len(world.queue.locked), world.queue.completed.total()) == (4, 0, 0)
 
 
+@pytest.mark.slow
 async def test_a_broker_that_is_not_there_is_asked_again_with_longer_pauses_and_stopping_does_not_wait_for_it(
     world: World,
 ) -> None:
@@ -265,6 +268,7 @@ async def test_a_broker_that_is_not_there_is_asked_again_with_longer_pauses_and_
         assert world.metrics.bus_connected.labels("bus")._value.get() == 1
 
 
+@pytest.mark.slow
 async def test_errors_say_what_to_do(world: World) -> None:
     """A wrong key, an entity that is not there, a connection string that is none."""
 
@@ -286,6 +290,7 @@ async def test_errors_say_what_to_do(world: World) -> None:
     assert "connection string" in str(odd)
 
 
+@pytest.mark.slow
 async def test_an_identity_is_used_over_websockets_and_tls_as_in_production(world: World, tmp_path: Path) -> None:
     """A namespace by its name, an Entra token, TLS with our own CA."""
     await by_identity(world, tmp_path, "websockets")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from responder.model.alert import AlertStatus
 from responder.sandbox.behaviour import HEALTHY
 from tests.scenario.conftest import World
@@ -35,6 +37,7 @@ async def test_a_crash_loop_is_found_restarted_and_proven_without_anybodys_alert
     await world.until(over, within=40)
 
 
+@pytest.mark.slow
 async def test_what_ended_while_nobody_watched_is_over_after_the_start(world: World) -> None:
     """The store remembers what fires; a first complete look says what does not any more."""
     watched(world)
