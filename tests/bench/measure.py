@@ -116,6 +116,8 @@ def cluster(folder: Path, targets: int) -> Iterator[Path]:
     finally:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def floor(folder: Path, *, rules: int) -> Running:
