@@ -35,19 +35,29 @@ def plane(back_end: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         yield made
 
 
+@pytest.fixture(scope="session")
+def account(plane: ControlPlane | None) -> Path | None:
+    """The service is the very account that ``responder rbac`` makes for every rule and action; the world is an administrator's."""
+    if plane is None:
+        return None
+    return plane.service_account("--rules", "rules", "--rules", "tests/e2e/rules", "--arm", "all")
+
+
 @pytest.fixture
-async def stage(back_end: str, plane: ControlPlane | None, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(back_end: str, plane: ControlPlane | None, account: Path | None, tmp_path: Path) -> AsyncIterator[Stage]:
     """A namespace of its own on the cluster, and the service in front of it."""
     if plane is not None:
         config = json.loads(plane.kubeconfig.read_text())
-        server, token = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
-        async with staged(back_end, server, token, tmp_path) as made:
+        server, world = config["clusters"][0]["cluster"]["server"], config["users"][0]["user"]["token"]
+        assert account is not None
+        ours = json.loads(account.read_text())["users"][0]["user"]["token"]
+        async with staged(back_end, server, tmp_path, world=world, ours=ours) as made:
             yield made
         return
     timings = Timings(every=0.05)
     async with (
         SandboxCluster(timings=timings, nodes=0, kubelets=False) as cluster,
-        staged(back_end, cluster.url, "none", tmp_path) as made,
+        staged(back_end, cluster.url, tmp_path) as made,
     ):
         yield made
 

@@ -353,14 +353,17 @@ def _kubeconfig(url: str, token: str = "none") -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def staged(back_end: str, url: str, token: str, folder: Path) -> Any:
-    """Make a namespace on a cluster and a stage in it; remove both."""
+async def staged(back_end: str, url: str, folder: Path, *, world: str = "none", ours: str = "none") -> Any:
+    """Make a namespace on a cluster and a stage in it; remove both.
+
+    ``world`` is the token of who plays kubelets and people, ``ours`` that of the service.
+    """
     clock = StageClock()
     straight = folder / "upstream"
-    straight.write_text(json.dumps(_kubeconfig(url, token)))
+    straight.write_text(json.dumps(_kubeconfig(url, world)))
     view, _ = await connect(KubernetesAccess(name="world", kubeconfig=str(straight)), now=clock.now)
     api = view._client
-    wire = Wire(upstream=url, headers={"Authorization": f"Bearer {token}"}, now=clock.now)
+    wire = Wire(upstream=url, headers={"Authorization": f"Bearer {ours}"}, now=clock.now)
     await wire.start()
     namespace = f"case-{secrets.token_hex(4)}"
     await api.send("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
