@@ -2,8 +2,34 @@
 
 Commands that look at or steer a running service speak to its API (``RESPONDER_URL``, ``RESPONDER_TOKEN``); ``serve``, ``check``, ``test``,
 ``schema`` and ``demo`` work by themselves.
+
+The decision a reader would question: ``serve`` with its plain arguments goes its own way and loads none of the other commands.
 """
 
-from responder.cli.main import app, main
+from __future__ import annotations
 
-__all__ = ["app", "main"]
+import gc
+import importlib
+import sys
+
+from responder.model.errors import ResponderError
+
+
+def main() -> None:
+    """Run the command line."""
+    gc.disable()  # what is imported stays: looking through it again and again only takes time; ``serving`` and the others go on with it
+    serving = importlib.import_module("responder.cli.serving")
+    config = serving.asked(sys.argv[1:])
+    if config is None:
+        commands = importlib.import_module("responder.cli.main")
+        gc.enable()
+        commands.main()
+        return
+    try:
+        serving.run(config)
+    except ResponderError as error:
+        sys.stderr.write(f"responder: {error}\n")
+        sys.exit(1)
+
+
+__all__ = ["main"]

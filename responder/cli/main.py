@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +17,11 @@ from rich.table import Table
 
 from responder import __version__
 from responder.actions.catalogue import catalogue
-from responder.app import assembled, serve
+from responder.app import assembled
 from responder.cli import deadletter, demo, doctor, rbac
 from responder.cli.client import ServiceError, call
 from responder.cli.database import db_app
+from responder.cli.serving import CONFIG, run
 from responder.clock import SystemClock
 from responder.model.alert import SourceKind
 from responder.model.errors import ResponderError, RuleError, SettingsError
@@ -31,7 +31,6 @@ from responder.rules.load import load_rules, test_files
 from responder.rules.testfile import load_tests
 from responder.settings import load_settings, masked
 from responder.stores import open_memory
-from responder.telemetry import configure_logging
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Alerts in, proven recoveries or pages out."
@@ -75,26 +74,9 @@ def version(*, as_json: Json = False) -> None:
 
 
 @app.command("serve")
-def serve_command(config: Config = Path("/etc/responder/responder.yaml")) -> None:
+def serve_command(config: Config = CONFIG) -> None:
     """Run the service until SIGTERM or SIGINT."""
-    configure_logging()
-    settings = load_settings(config)
-
-    async def run() -> None:
-        async with assembled(settings) as parts:
-            loop = asyncio.get_running_loop()
-            for one in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(one, parts.supervisor.stop)
-            await serve(parts)
-
-    runner = asyncio.run
-    try:
-        import uvloop  # noqa: PLC0415 - absent on Windows, and not needed to be right
-
-        runner = uvloop.run
-    except ImportError:
-        pass
-    runner(run())
+    run(config)
 
 
 @app.command("check")

@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import cel
-
 from responder.model.target import TargetKind
+from responder.rules.engine import cel
 from responder.rules.expression_syntax import ExpressionProblem, parse_expression
 from responder.rules.expression_types import ROOTS, Checked, check_types
 from responder.rules.facts import ALERT, FACTS, INCIDENT, TARGET

@@ -12,12 +12,10 @@ from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
-from kubernetes_asyncio import config as kube_config
-from kubernetes_asyncio.client import Configuration
-from kubernetes_asyncio.config.config_exception import ConfigException
 from yarl import URL
 
 from responder import __version__
+from responder.clusters.kubernetes.kubeconfig import ConfigException, Configuration, kube_config
 from responder.model.errors import (
     BlockedError,
     ContestedError,
@@ -80,7 +78,7 @@ async def load_access(name: str, in_cluster: bool, kubeconfig: str, context: str
         configuration = Configuration()
         try:
             if in_cluster:
-                kube_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+                kube_config.load_incluster_config(client_configuration=configuration)
             else:
                 await kube_config.load_kube_config(
                     config_file=kubeconfig or None,
@@ -121,7 +119,7 @@ class KubernetesClient:
 
     def _headers(self) -> dict[str, str]:
         configuration = self._access.configuration
-        hook: Callable[[Configuration], None] | None = configuration.refresh_api_key_hook  # type: ignore[assignment]
+        hook: Callable[[Configuration], None] | None = configuration.refresh_api_key_hook
         if hook is not None:
             hook(configuration)
         token = str(configuration.api_key.get("BearerToken", "")).strip()

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import event
@@ -17,7 +19,7 @@ from responder.model.errors import InvariantError
 from responder.stores.sql import deliveries, incidents, outbox, tables
 from responder.stores.sql.codec import instant, millis, not_before, pack_incident, unpack_incident
 from responder.stores.sql.engine import sqlite_engine
-from responder.stores.sql.migrate import migrate
+from responder.stores.sql.migrate import HERE, known, migrate, newest
 from tests import builders as make
 
 
@@ -84,6 +86,16 @@ def test_the_migrated_schema_is_that_of_the_tables() -> None:
         assert set(db.exec_driver_sql(query).all()) == set(other.exec_driver_sql(query).all())
     migrated.dispose()
     made.dispose()
+
+
+def test_a_migration_is_known_by_its_file() -> None:
+    """What is newest is told by file names, without Alembic; its own chain of revisions says the same."""
+    config = Config()
+    config.set_main_option("script_location", str(HERE))
+    script = ScriptDirectory.from_config(config)
+
+    assert newest() == script.get_current_head()
+    assert known() == {one.revision for one in script.walk_revisions()}
 
 
 def test_polling_reads_no_table_from_end_to_end() -> None:
