@@ -225,7 +225,7 @@ def _assemble(
         catalogue=known,
         switches=switches,
         metrics=metrics,
-        keep_ready=limits.keep_ready,
+        limits=limits,
     )
     house = House(
         catalogue=known,

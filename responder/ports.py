@@ -107,8 +107,12 @@ class ClusterView(Protocol):
     async def look_up(self, lookup: Lookup) -> LookupAnswer:
         """Answer one question of target resolution within 2 s; ``Presence.UNKNOWN`` instead of raising."""
 
-    async def snapshot(self, target: Target) -> Snapshot:
+    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
         """Read the target and everything that judging it needs, within 10 s.
+
+        Args:
+            target: What.
+            displaced: Of a node: workloads whose pods had to leave it earlier; they are read too, also when the node is gone.
 
         Raises:
             RemoteError: When the target itself could not be read. A side read that fails is a gap, not an error.

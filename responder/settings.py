@@ -31,7 +31,7 @@ from responder.model.incident import Level, Mode, Policy
 from responder.model.storing import Retention
 from responder.policy.guards import Count, Limits
 from responder.rules.arming import Act, ActEntry
-from responder.rules.durations import parse_duration, parse_rate
+from responder.rules.durations import parse_duration, parse_rate, parse_share
 from responder.rules.matchers import LabelMatchers, parse_matchers
 from responder.rules.overrides import RuleOverride
 from responder.rules.parse import parse
@@ -55,6 +55,10 @@ def _count(value: Any) -> Any:
     return Count(count=rate.count, window=rate.within)
 
 
+def _share(value: Any) -> Any:
+    return parse_share(str(value)) if isinstance(value, str) else value
+
+
 def _matchers(value: Any) -> Any:
     if isinstance(value, LabelMatchers):
         return value
@@ -65,6 +69,7 @@ def _matchers(value: Any) -> Any:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 RateCount = Annotated[Any, BeforeValidator(_count)]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 Matchers = Annotated[Any, BeforeValidator(_matchers)]
 
 
@@ -213,6 +218,7 @@ class LimitSettings(_Model):
     max_actions: RateCount = Field(default_factory=lambda: Count(count=3, window=timedelta(hours=1)))
     in_flight: int = Field(default=1, ge=0)
     same_symptom: RateCount = Field(default_factory=lambda: Count(count=5, window=timedelta(minutes=5)))
+    unhealthy_nodes: Share = 0.3
     keep_ready: int = Field(default=1, ge=0)
     gitops: tuple[str, ...] = ("argocd", "flux")
     scope: tuple[Matchers, ...] | None = None
@@ -225,6 +231,7 @@ class LimitSettings(_Model):
             max_actions=self.max_actions,
             in_flight=self.in_flight,
             same_symptom=self.same_symptom,
+            unhealthy_nodes=self.unhealthy_nodes,
             keep_ready=self.keep_ready,
             gitops=self.gitops,
             scope=self.scope,

@@ -10,6 +10,9 @@ from responder.actions.catalogue import ActionCatalogue, catalogue
 from responder.model.alert import Alert, AlertStatus, Severity, SourceKind, fingerprint
 from responder.model.cluster import (
     ContainerSnapshot,
+    MovedSnapshot,
+    NodeDetail,
+    NodeSnapshot,
     OwnerRef,
     PodSnapshot,
     Reading,
@@ -231,3 +234,53 @@ def case(of: Incident | None = None, **changes: Any) -> Case:
         "counts": {name: Counts() for name in known},
     }
     return Case(**{**values, **changes})
+
+
+NODE = Target(kind=TargetKind.NODE, cluster="prod", name="n1", uid="uid-n1")
+
+
+def node(name: str = "n1", **changes: Any) -> NodeSnapshot:
+    """Return a node that is Ready, with room for four pods of one core."""
+    values: dict[str, Any] = {
+        "name": name,
+        "ready": "True",
+        "ready_since": NOON - timedelta(days=1),
+        "uid": f"uid-{name}",
+        "resource_version": "7",
+        "pool": "user",
+        "zone": "",
+        "allocatable": {"cpu": 4.0, "memory": 8e9, "pods": 30.0},
+    }
+    return NodeSnapshot(**{**values, **changes})
+
+
+def dead(name: str = "n1", **changes: Any) -> NodeSnapshot:
+    """Return a node whose kubelet has been silent for four minutes."""
+    return node(name, **{"ready": "Unknown", "ready_since": NOON - timedelta(minutes=4), **changes})
+
+
+def moved(name: str = "api", **changes: Any) -> MovedSnapshot:
+    """Return a Deployment of three, all ready."""
+    target = Target(
+        kind=TargetKind.WORKLOAD, cluster="prod", namespace="shop", name=name, owner_kind="Deployment", uid=f"uid-{name}"
+    )
+    return MovedSnapshot(**{"target": target, "desired": 3, "ready": 3, **changes})
+
+
+def on_node(
+    *pods: PodSnapshot, this: NodeSnapshot | None = None, others: tuple[NodeSnapshot, ...] | None = None, **changes: Any
+) -> Snapshot:
+    """Return a snapshot of node n1 with these pods; four other nodes are Ready and empty."""
+    mine = this if this is not None else node()
+    rest = others if others is not None else tuple(node(f"n{number}") for number in range(2, 6))
+    detail = {
+        "node": mine,
+        "pods": pods,
+        "budgets": changes.pop("budgets", ()),
+        "lease_renewed_at": changes.pop("lease_renewed_at", NOON),
+        "leases": changes.pop("leases", {}),
+        "held_by": changes.pop("held_by", ""),
+        "requested": changes.pop("requested", {}),
+    }
+    values: dict[str, Any] = {"target": NODE, "read_at": NOON, "node": NodeDetail(**detail), "nodes": (mine, *rest)}
+    return Snapshot(**{**values, **changes})

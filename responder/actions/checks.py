@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from responder.actions.failing import ends_badly, fails, live, restarts
+from responder.actions import nodes
+from responder.actions.failing import STARTS_WITHIN, ends_badly, fails, live, restarts
 from responder.actions.planning import Check
-from responder.model.cluster import Snapshot, WorkloadSnapshot
+from responder.model.cluster import MovedSnapshot, NodeSnapshot, Snapshot, WorkloadSnapshot
 from responder.model.health import CheckReading, Health
 from responder.model.incident import Instance
 from responder.model.target import TargetKind
@@ -141,6 +142,117 @@ def alert_resolved(
     return CheckReading(health=Health.HEALTHY, detail="no alert fires")
 
 
+def node_ready(
+    snapshot: Snapshot | None,
+    arguments: Mapping[str, Any],
+    *,
+    instances: tuple[Instance, ...],
+    firing: tuple[Instance, ...],
+    now: datetime,
+) -> CheckReading:
+    """``node.ready``: Ready, and no condition says that something is short or broken."""
+    del arguments, instances, now
+    if snapshot is not None and snapshot.gone:
+        said = "the node does not exist any more"
+        if firing:
+            return CheckReading(health=Health.UNKNOWN, detail=f"{said}, yet an alert fires")
+        return CheckReading(health=Health.HEALTHY, detail=f"{said} and no alert fires")
+    if snapshot is None or snapshot.node is None:
+        return _UNREAD
+    node = snapshot.node.node
+    wrong = nodes.pressures(node)
+    said = f"node {node.name} is {'Ready' if node.ready == 'True' else f'not Ready ({node.ready})'}"
+    if wrong:
+        said += f", with {', '.join(wrong)}"
+    return CheckReading(health=Health.HEALTHY if node.ready == "True" and not wrong else Health.UNHEALTHY, detail=said)
+
+
+def pods_rescheduled(
+    snapshot: Snapshot | None,
+    arguments: Mapping[str, Any],
+    *,
+    instances: tuple[Instance, ...],
+    firing: tuple[Instance, ...],
+    now: datetime,
+) -> CheckReading:
+    """``pods.rescheduled``: every workload that had pods on the node has all its replicas ready, wherever they run now.
+
+    Counted are workloads whose pods had to move, and, while the node is not Ready, those that still have pods on it. A pod that failed
+    before and elsewhere is its workload's own trouble. Pods that are only just starting keep a node that is not Ready unhealthy; on one
+    that is Ready again they are unknown: nothing more is done, and nothing is proven yet. Pods that terminate on a dead node prove nothing.
+    """
+    del arguments, firing
+    if snapshot is None or (snapshot.node is None and not snapshot.gone):
+        return _UNREAD
+    for gap in ("pods", "workloads"):
+        if gap in snapshot.gaps:
+            return CheckReading(health=Health.UNKNOWN, detail=f"{gap} were not read: {snapshot.gaps[gap]}")
+    began = min((one.started_at or one.first_seen_at for one in instances), default=snapshot.read_at)
+    node = snapshot.node.node if snapshot.node is not None else None
+    down = node is None or node.ready != "True"
+    missing: list[str] = []
+    starting: list[str] = []
+    unread: list[str] = []
+    counted = [one for one in snapshot.moved if (one.displaced or down) and not one.gone]
+    for one in counted:
+        if one.target.owner_kind in {"Job", "CronJob"}:
+            continue
+        if one.target.owner_kind == "bare" or one.desired is None:
+            (missing if one.target.owner_kind == "bare" else unread).append(_unmovable(one))
+            continue
+        short, young = _short(one, node, began=began, now=now)
+        if short > 0:
+            (starting if not down and short <= young else missing).append(_numbers(one))
+    if snapshot.node is not None and down:
+        missing += [
+            f"pod {pod.namespace}/{pod.name} has no controller: nothing makes it elsewhere"
+            for pod in snapshot.node.pods
+            if pod.owner is None and not pod.mirror and pod.phase not in nodes.FINISHED
+        ]
+    if missing:
+        return CheckReading(
+            health=Health.UNHEALTHY,
+            detail="; ".join(missing[:5]) + (f"; and {len(missing) - 5} more" if len(missing) > 5 else ""),
+        )
+    if starting or unread:
+        return CheckReading(health=Health.UNKNOWN, detail="; ".join([f"starting: {one}" for one in starting[:5]] + unread[:5]))
+    where = f"node {node.name}" if node is not None else f"node {snapshot.target.name}, which is gone"
+    if not counted:
+        return CheckReading(health=Health.HEALTHY, detail=f"no workload had to leave {where}")
+    return CheckReading(health=Health.HEALTHY, detail=f"all {len(counted)} workloads that had pods on {where} are available")
+
+
+def _short(one: MovedSnapshot, node: NodeSnapshot | None, *, began: datetime, now: datetime) -> tuple[int, int]:
+    """Return how many replicas a workload lacks because of the node, and how many of its pods are only just starting elsewhere."""
+    name = node.name if node is not None else ""
+    back = node is not None and node.ready == "True" and (node.ready_since is None or now - node.ready_since >= STARTS_WITHIN)
+    own = young = 0
+    for pod in one.waiting:
+        here = pod.node == name and bool(name)
+        if here and node is not None and node.ready == "True":
+            own, young = (own + 1, young) if back else (own, young + 1)
+        elif not here and fails(pod, now=now) and pod.created_at is not None and pod.created_at < began:
+            own += 1
+        elif not here and pod.node and not fails(pod, now=now):
+            young += 1
+    return (one.desired or 0) - one.ready - own, young
+
+
+def _numbers(one: MovedSnapshot) -> str:
+    said = f"{one.target.owner_kind} {one.target.namespace}/{one.target.name}: {one.ready} of {one.desired} ready"
+    unplaced = [pod for pod in one.waiting if pod.scheduled is False]
+    if unplaced:
+        said += f", {len(unplaced)} without a node ({unplaced[0].scheduling_message or unplaced[0].scheduling_reason})"
+    return said
+
+
+def _unmovable(one: MovedSnapshot) -> str:
+    kind, name = one.target.owner_kind or "object", f"{one.target.namespace}/{one.target.name}"
+    if kind == "bare":
+        return f"pod {name} has no controller: nothing makes it elsewhere"
+    return f"{kind} {name} has no replica count that can be read"
+
+
 _PODS = frozenset({TargetKind.POD, TargetKind.WORKLOAD, TargetKind.SERVICE})
 
 CHECKS = (
@@ -157,6 +269,18 @@ CHECKS = (
             says="The service has ready endpoints.",
         ),
         judge=service_endpoints,
+    ),
+    Check(
+        spec=CheckSpec(name="node.ready", targets=frozenset({TargetKind.NODE}), says="The node is Ready, without pressure."),
+        judge=node_ready,
+    ),
+    Check(
+        spec=CheckSpec(
+            name="pods.rescheduled",
+            targets=frozenset({TargetKind.NODE}),
+            says="Workloads that had pods on the node are wholly available, wherever they run now.",
+        ),
+        judge=pods_rescheduled,
     ),
     Check(
         spec=CheckSpec(name="alert.resolved", targets=EVERY_KIND, says="No alert of the incident fires."), judge=alert_resolved

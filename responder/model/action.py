@@ -22,6 +22,12 @@ from responder.model.target import Target
 COMMAND_ANNOTATION = "responder/command"
 """Where an object can hold the key of the command that last changed it. Source: ARCHITECTURE.md "Act once"."""
 
+CORDON_ANNOTATION = "responder/cordoned-for"
+"""On a node that we cordoned: for which incident and since when. Only a cordon with our mark is ever lifted (kubernetes.md A4)."""
+
+OUT_OF_SERVICE_ANNOTATION = "responder/out-of-service-for"
+"""The same for the out-of-service taint."""
+
 
 class Outcome(StrEnum):
     """What came of a rung or action. Source: STYLE.md, vocabulary."""
@@ -85,10 +91,16 @@ class Write:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait:
-    """Nothing to write now; look again after ``again_in``."""
+    """Nothing to write now; look again after ``again_in``.
+
+    Attributes:
+        refuses: When the rung's time ends in this wait, it is refused for this reason instead of failed: what was blocked must not lead to the
+            next rung (RULES.md "A refusal stops"). The wait is told on the timeline. None for a wait that only takes time.
+    """
 
     again_in: timedelta
     detail: str = ""
+    refuses: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +148,8 @@ class Plan:
         diff: For people and approval: lines such as ``spec.replicas: 5 → 6``.
         changes: What will have to be given back.
         writes_at_most: Bound on the number of writes.
+        touches: Other targets that it takes hold of, such as the workloads whose pods a drain moves: they are claimed too.
+        takes: How long it may need by itself (a drain: its pods' longest grace period); the rung gets at least that.
     """
 
     action: str
@@ -147,6 +161,8 @@ class Plan:
     diff: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
     writes_at_most: int = 1
+    touches: tuple[Target, ...] = ()
+    takes: timedelta = timedelta(0)
 
     def digest(self, rule: str) -> str:
         """Return what an approval is bound to: rule, target UID, generation and diff; not the command key nor the time."""

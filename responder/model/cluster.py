@@ -81,6 +81,13 @@ class PodSnapshot:
         mirror: A static pod's mirror.
         disruption: Reason of condition DisruptionTarget when True, else "".
         finalizers: That must be taken away before it can end.
+        empty_dir: A volume is an emptyDir: its content ends with the pod.
+        keeps: The annotation by which somebody asks not to evict it, such as ``karpenter.sh/do-not-disrupt: true``; "" for none.
+        budgets: Names of the disruption budgets that match it; only known of the pods of a node target.
+        requests: Sum of its containers' requests in base units (cpu: cores, memory: bytes).
+        top: Identity of its topmost workload; "" when it was not looked for or has none.
+        owner_exists: False when its controller was looked for and is not there any more (by UID).
+        namespace_ends: Its namespace is being deleted.
     """
 
     namespace: str
@@ -107,6 +114,13 @@ class PodSnapshot:
     disruption: str = ""
     grace_seconds: int = 30
     finalizers: tuple[str, ...] = ()
+    empty_dir: bool = False
+    keeps: str = ""
+    budgets: tuple[str, ...] = ()
+    requests: Mapping[str, float] = field(default_factory=dict)
+    top: str = ""
+    owner_exists: bool = True
+    namespace_ends: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,9 +182,10 @@ class AutoscalerSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetSnapshot:
-    """A PodDisruptionBudget whose selector matches pods of the target."""
+    """A PodDisruptionBudget whose selector matches pods of the target. ``namespace``: "" when it is the target's own."""
 
     name: str
+    namespace: str = ""
     allowed: int
     current_healthy: int = 0
     desired_healthy: int = 0
@@ -275,18 +290,100 @@ class WorkloadSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taint:
+    """A node's taint. Source: Kubernetes core/v1 Taint. ``raw``: as read, to be written back unchanged."""
+
+    key: str
+    value: str = ""
+    effect: str = ""
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSnapshot:
-    """A node as far as pods and workloads need it. ``ready`` is True, False or Unknown (also when the condition is absent)."""
+    """A node.
+
+    Attributes:
+        ready: True, False or Unknown (also when the condition is absent).
+        ready_since: lastTransitionTime of that condition.
+        unschedulable: Cordoned, by whomever.
+        cordoned_for: Our mark on a cordon of ours: the incident's id and when, such as ``inc-01… 2026-01-05T12:00:00Z``; "" when it has none.
+        out_of_service_for: The same for the out-of-service taint.
+        pool: Its agent pool by label; "" for none.
+        zone: ``topology.kubernetes.io/zone``; "" for none.
+        provider_id: ``spec.providerID``: which machine it is.
+        allocatable: In base units: cpu, memory, pods.
+        hands_off: The annotation's value, None when absent.
+    """
 
     name: str
     ready: str
+    ready_since: datetime | None = None
     unschedulable: bool = False
+    hands_off: str | None = None
+    uid: str = ""
+    resource_version: str = ""
+    created_at: datetime | None = None
+    conditions: tuple[Condition, ...] = ()
+    taints: tuple[Taint, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    cordoned_for: str = ""
+    out_of_service_for: str = ""
+    pool: str = ""
+    zone: str = ""
+    provider_id: str = ""
+    allocatable: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDetail:
+    """What a node target is judged by, beside the other nodes (``Snapshot.nodes``) and workloads (``Snapshot.moved``).
+
+    Attributes:
+        node: The target itself.
+        pods: All that are bound to it, terminating and finished ones included.
+        budgets: Every disruption budget that matches one of them, with its namespace.
+        lease_renewed_at: Its kubelet's last sign of life (``kube-node-lease``); None when it has no Lease.
+        leases: All nodes' last signs of life, by node name.
+        held_by: Who holds the medik8s Lease of the node now; "" when nobody.
+        requested: What live pods request on each node, by node name, in base units with ``pods``: their count.
+    """
+
+    node: NodeSnapshot
+    pods: tuple[PodSnapshot, ...] = ()
+    budgets: tuple[BudgetSnapshot, ...] = ()
+    lease_renewed_at: datetime | None = None
+    leases: Mapping[str, datetime] = field(default_factory=dict)
+    held_by: str = ""
+    requested: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedSnapshot:
+    """A workload that has pods on a node target, or had them when its incident began.
+
+    Attributes:
+        target: The topmost owner.
+        displaced: The incident remembers that its pods had to move.
+        desired: Wanted replicas; None when its kind has none that can be read (another operator's).
+        ready: Ready replicas anywhere.
+        waiting: Its live pods that are not ready; only read when too few are.
+        gone: It does not exist any more.
+        hands_off: The annotation's value, None when absent.
+    """
+
+    target: Target
+    displaced: bool = False
+    desired: int | None = None
+    ready: int = 0
+    waiting: tuple[PodSnapshot, ...] = ()
+    gone: bool = False
     hands_off: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSnapshot:
-    """A Kubernetes Event about the target, its pods or owners; newest first in a snapshot."""
+    """A Kubernetes Event about the target, its pods or owners; newest first in a snapshot. ``source``: the component that wrote it."""
 
     about: str
     type: str
@@ -294,6 +391,7 @@ class EventSnapshot:
     message: str
     count: int = 1
     last_seen_at: datetime | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,7 +405,9 @@ class Snapshot:
         workload: Of a workload or pod target, or of a service's one workload.
         pod: Of a pod target.
         service: Of a service target.
-        nodes: The nodes that the pods run on.
+        node: Of a node target.
+        moved: Of a node target, also when it is gone: the workloads that have or had pods on it.
+        nodes: The nodes that the pods run on; of a node target all nodes of the cluster, itself included.
         events: Newest first, at most 100.
         gaps: Sources that could not be read, each with the reason: ``{"quotas": "403 forbidden: list resourcequotas"}``.
     """
@@ -318,6 +418,8 @@ class Snapshot:
     workload: WorkloadSnapshot | None = None
     pod: PodSnapshot | None = None
     service: ServiceSnapshot | None = None
+    node: NodeDetail | None = None
+    moved: tuple[MovedSnapshot, ...] = ()
     nodes: tuple[NodeSnapshot, ...] = ()
     events: tuple[EventSnapshot, ...] = ()
     gaps: Mapping[str, str] = field(default_factory=dict)

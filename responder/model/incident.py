@@ -241,6 +241,7 @@ class Incident:
         gone: How often the target was gone.
         told_disagrees: ``check_disagrees`` was told.
         facts: As last read, for people.
+        displaced: Of a node: the workloads whose pods had or have to leave it; what ``pods.rescheduled`` is about. At most 200.
         parent: The storm's incident.
         person_closed: A person closed it: its firing instances do not open another.
     """
@@ -283,6 +284,7 @@ class Incident:
     escalation: Escalation = field(default_factory=Escalation)
     told_disagrees: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
+    displaced: tuple[Target, ...] = ()
     recovered_at: datetime | None = None
     closed_at: datetime | None = None
     person_closed: bool = False

@@ -57,6 +57,7 @@ class Reason(StrEnum):
     MAX_ACTIONS = "max_actions"
     IN_FLIGHT = "in_flight"
     SAME_SYMPTOM = "same_symptom"
+    UNHEALTHY_NODES = "unhealthy_nodes"
     KEEP_READY = "keep_ready"
     GITOPS_OWNER = "gitops_owner"
     OUT_OF_SCOPE = "out_of_scope"
@@ -84,6 +85,8 @@ class Reason(StrEnum):
     AUTOSCALED = "autoscaled"
     NEEDS_FREEZE = "needs_freeze"
     BUDGET_BLOCKS = "budget_blocks"
+    DRAIN_BLOCKED = "drain_blocked"
+    MACHINE_NOT_OFF = "machine_not_off"
     ARGUMENT_MISSING = "argument_missing"
     FORBIDDEN = "forbidden"
     # people
@@ -151,6 +154,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.MAX_ACTIONS: "the rule has acted as often as it may in this time",
     Reason.IN_FLIGHT: "another disruptive rung runs in the same scope",
     Reason.SAME_SYMPTOM: "too many targets share this symptom: a common cause",
+    Reason.UNHEALTHY_NODES: "too many nodes are not Ready: a common cause",
     Reason.KEEP_READY: "too few ready replicas would be left",
     Reason.GITOPS_OWNER: "a GitOps owner would revert the change",
     Reason.OUT_OF_SCOPE: "the target is outside the configured scope",
@@ -177,6 +181,8 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.AUTOSCALED: "an autoscaler owns the replica count",
     Reason.NEEDS_FREEZE: "scaling to zero needs freeze: true",
     Reason.BUDGET_BLOCKS: "a disruption budget allows no eviction",
+    Reason.DRAIN_BLOCKED: "a pod on the node may not be evicted",
+    Reason.MACHINE_NOT_OFF: "there is no proof that the machine is off",
     Reason.ARGUMENT_MISSING: "an argument of the action has no value",
     Reason.FORBIDDEN: "our identity lacks a permission",
     Reason.APPROVAL: "a person's approval is needed",

@@ -9,16 +9,17 @@ incident (level, not edge). Waking it twice, late, or for no reason changes noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from responder.model.action import Outcome, Plan, Refusal
+from responder.model.cluster import Reading
 from responder.model.health import CheckReading, Health, Ruling, together
 from responder.model.incident import Approval, Command, EntryKind, Incident, Mode, Phase, Run
 from responder.model.reason import SENTENCES, Reason
 from responder.model.rule import DEFAULT_PAGE, Call, PageWhen, Rule, Rung
-from responder.model.target import TargetKind
+from responder.model.target import Target, TargetKind
 from responder.policy import leading
 from responder.policy.case import APPROVAL_LASTS, DISAGREES_AFTER, JUDGED_EVERY, LOOKED_AT_EVERY, Case, Decision
 from responder.policy.desk import Desk
@@ -34,6 +35,9 @@ MOST_ATTEMPTS = 2
 
 LEAST_HEALTHY_READS = 3
 """``hold`` counts healthy reads, not two times. Source: ARCHITECTURE.md "Storage, crash safety, scale"."""
+
+MOST_DISPLACED = 200
+"""Workloads that an incident remembers; a node carries at most 250 pods."""
 
 STORM = "storm:"
 """Prefix of the symptom of a parent incident."""
@@ -200,6 +204,7 @@ def _begin(desk: Desk, leader: Rule, rung: Rung, plans: tuple[Plan, ...], *, att
     case, incident = desk.case, desk.incident
     shadow = incident.mode is Mode.SHADOW
     diff = "; ".join(line for plan in plans for line in plan.diff)
+    within = max(rung.within, *(plan.takes for plan in plans))
     run = Run(
         rule=leader.name,
         rung=rung.name,
@@ -207,7 +212,7 @@ def _begin(desk: Desk, leader: Rule, rung: Rung, plans: tuple[Plan, ...], *, att
         actions=tuple(call.name for call in rung.do),
         attempt=attempt,
         started_at=case.now,
-        prove_by=case.now + rung.within,
+        prove_by=case.now + within,
         ended_at=case.now if shadow else None,
         shadow=shadow,
         counted=shadow,
@@ -229,6 +234,8 @@ def _begin(desk: Desk, leader: Rule, rung: Rung, plans: tuple[Plan, ...], *, att
         begun_at=case.now,
     )
     desk.change(command=command)
+    if incident.target.kind is TargetKind.NODE:
+        _displace(desk, [one for plan in plans for one in plan.touches])
     desk.intend = command
     desk.scopes = scopes_of(case, leader, rung, plans)
     desk.move(LadderEvent.ALLOWED, Reason.ALLOWED, f"rung {rung.name}: {diff}".rstrip(": "))
@@ -463,7 +470,7 @@ def _health(desk: Desk, leader: Rule | None) -> CheckReading:
     reading = desk.case.reading
     if reading is None:
         return CheckReading(health=Health.UNKNOWN, detail=desk.case.reading_problem or "nothing could be read")
-    if reading.snapshot is not None and reading.snapshot.gone:
+    if reading.snapshot is not None and reading.snapshot.gone and desk.incident.target.kind is not TargetKind.NODE:
         if any(fires(one, now=desk.case.now) for one in desk.case.instances):
             return CheckReading(
                 health=Health.UNKNOWN, detail=f"{desk.incident.target} does not exist any more, yet its alert fires"
@@ -485,7 +492,21 @@ def _read_health(desk: Desk, leader: Rule | None) -> CheckReading:
     desk.change(health=health.health, health_detail=health.detail, unknown_since=since)
     if desk.case.reading is not None:
         desk.change(facts=dict(desk.case.reading.facts))
+        _remember_displaced(desk, desk.case.reading)
     return health
+
+
+def _remember_displaced(desk: Desk, reading: Reading) -> None:
+    """Remember which workloads a node that is not Ready carried: once their pods are gone from it, nothing else says so."""
+    snapshot = reading.snapshot
+    if snapshot is None or snapshot.node is None or snapshot.node.node.ready == "True":
+        return
+    _displace(desk, [one.target for one in snapshot.moved if not one.gone])
+
+
+def _displace(desk: Desk, targets: Sequence[Target]) -> None:
+    known = {one.identity: one for one in (*desk.incident.displaced, *targets)}
+    desk.change(displaced=tuple(known.values())[:MOST_DISPLACED])
 
 
 def _count_healthy(desk: Desk, health: CheckReading) -> bool:

@@ -55,6 +55,8 @@ REFUSALS = frozenset(
         Reason.AUTOSCALED,
         Reason.NEEDS_FREEZE,
         Reason.BUDGET_BLOCKS,
+        Reason.DRAIN_BLOCKED,
+        Reason.MACHINE_NOT_OFF,
         Reason.ARGUMENT_MISSING,
         Reason.FORBIDDEN,
     }

@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from responder.actions import nodes
 from responder.actions.failing import RESTARTED_LATELY, failing_pods, fails, live
-from responder.model.cluster import PodSnapshot, Snapshot, WorkloadSnapshot
+from responder.model.cluster import NodeDetail, PodSnapshot, Snapshot, WorkloadSnapshot
 from responder.policy import causes
 
 
@@ -24,6 +25,8 @@ def facts_of(snapshot: Snapshot, *, now: datetime) -> tuple[dict[str, Any], froz
         _workload(snapshot, snapshot.workload, facts, none, now=now)
     elif snapshot.pod is not None:
         _cause(snapshot, facts, none, now=now)
+    if snapshot.node is not None:
+        _node(snapshot, snapshot.node, facts, none, now=now)
     if snapshot.service is not None and "endpoints" not in snapshot.gaps:
         facts["endpoints"] = snapshot.service.endpoints
         if "pods" not in snapshot.gaps:
@@ -73,6 +76,34 @@ def _workload(snapshot: Snapshot, workload: WorkloadSnapshot, facts: dict[str, A
             facts["rollout_age"] = age
         if "pods" not in gaps:
             facts["new_revision"] = new_revision(workload, now=now)
+
+
+def _node(snapshot: Snapshot, detail: NodeDetail, facts: dict[str, Any], none: set[str], *, now: datetime) -> None:
+    gaps, node = snapshot.gaps, detail.node
+    facts["node_ready"] = node.ready
+    facts["pressure"] = nodes.pressures(node)
+    facts["cordoned_by"] = nodes.cordoned_by(node)
+    facts["pool"] = node.pool
+    if node.ready == "True":
+        none |= {"not_ready_for", "since"}
+    elif node.ready_since is not None:
+        facts["not_ready_for"] = now - node.ready_since
+        facts["since"] = node.ready_since
+    if "leases" not in gaps:
+        if detail.lease_renewed_at is None:
+            none.add("lease_age")
+        else:
+            facts["lease_age"] = max(timedelta(0), now - detail.lease_renewed_at)
+    if "events" not in gaps:
+        facts["repair"] = nodes.repair(snapshot.events, now=now)
+    if not {"pods", "workloads", "namespace", "budgets"} & set(gaps):
+        facts["blockers"] = sum(1 for one in nodes.verdicts(detail) if one.fate is nodes.Fate.REFUSES)
+    if "nodes" not in gaps:
+        facts["nodes"] = len(snapshot.nodes)
+        facts["nodes_unhealthy"] = sum(1 for one in snapshot.nodes if one.ready != "True")
+        spare = nodes.room(snapshot)
+        if spare is not None:
+            facts["spare"] = spare
 
 
 def rollout(workload: WorkloadSnapshot) -> str:

@@ -8,16 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from math import floor
 from typing import Any
 
+from responder.actions import nodes as on_node
 from responder.actions.failing import fails, live
 from responder.model.action import Plan
-from responder.model.cluster import Snapshot
+from responder.model.cluster import NodeSnapshot, Snapshot
 from responder.model.health import Ruling, Verdict
 from responder.model.reason import Reason
 from responder.model.target import Target
-from responder.rules.durations import Rate, parse_duration, parse_rate
+from responder.rules.durations import Rate, parse_duration, parse_rate, parse_share
 from responder.rules.matchers import LabelMatchers
+
+ZONE_DISRUPTED = 0.55
+"""Share of a zone's nodes not Ready at which Kubernetes calls it disrupted. Source: kubernetes.md A5."""
+
+LEASE_STALE = timedelta(seconds=40)
+"""A kubelet renews its Lease every ten seconds, and it is valid for forty. Source: kubelet's nodeLeaseDurationSeconds."""
 
 FRESH = timedelta(seconds=30)
 """Facts older than this are read again before a rung. Source: FACTS.md."""
@@ -36,6 +44,7 @@ class Limits:
     """The installation's limits, with their defaults.
 
     Attributes:
+        unhealthy_nodes: Share, 0 to 1, of a cluster's (and a zone's) nodes beyond which nothing is done to any; one node is always allowed.
         scope: Alternatives of conditions over kind, cluster, namespace, name; None for everything. One that holds is enough.
     """
 
@@ -43,6 +52,7 @@ class Limits:
     max_actions: Count = field(default_factory=lambda: Count(count=3, window=timedelta(hours=1)))
     in_flight: int = 1
     same_symptom: Count = field(default_factory=lambda: Count(count=5, window=timedelta(minutes=5)))
+    unhealthy_nodes: float = 0.3
     keep_ready: int = 1
     gitops: tuple[str, ...] = ("argocd", "flux")
     scope: tuple[LabelMatchers, ...] | None = None
@@ -53,7 +63,8 @@ def tighten(limits: Limits, guards: Mapping[str, Any]) -> Limits:
 
     Args:
         limits: The installation's.
-        guards: As in the rule: ``keep_ready``, ``in_flight``, ``group_wait``, ``max_actions``, ``same_symptom``.
+        guards: As in the rule: ``keep_ready``, ``in_flight``, ``group_wait``, ``max_actions``, ``same_symptom``,
+            ``unhealthy_nodes``.
     """
     tightened = limits
     if "group_wait" in guards:
@@ -62,6 +73,8 @@ def tighten(limits: Limits, guards: Mapping[str, Any]) -> Limits:
         tightened = replace(tightened, keep_ready=max(limits.keep_ready, int(guards["keep_ready"])))
     if "in_flight" in guards:
         tightened = replace(tightened, in_flight=min(limits.in_flight, int(guards["in_flight"])))
+    if "unhealthy_nodes" in guards:
+        tightened = replace(tightened, unhealthy_nodes=min(limits.unhealthy_nodes, parse_share(str(guards["unhealthy_nodes"]))))
     if "max_actions" in guards:
         tightened = replace(tightened, max_actions=_stricter(limits.max_actions, parse_rate(str(guards["max_actions"]))))
     if "same_symptom" in guards:
@@ -110,6 +123,70 @@ def same_symptom(limits: Limits, *, targets: int) -> Verdict:
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)
 
 
+def unhealthy_nodes(limits: Limits, nodes: Sequence[NodeSnapshot] | None) -> Verdict:
+    """Refuse when too many nodes are not Ready, in the cluster or in any one zone: a storm, whose cause no node action cures.
+
+    Args:
+        limits: ``unhealthy_nodes`` is rounded down, so that safety wins; one node is always allowed (one of three is not a storm).
+        nodes: All nodes of the cluster; None or empty when they could not be read: unknown, never permission.
+
+    Source: RULES.md "Limits"; kubernetes.md A11 (medik8s rounds its limit up), A15 rule 3.
+    """
+    if not nodes:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, "the cluster's nodes were not read")
+    zones = {one.zone for one in nodes if one.zone}
+    groups = [
+        ("nodes", list(nodes)),
+        *((f"nodes of zone {zone}", [one for one in nodes if one.zone == zone]) for zone in sorted(zones)),
+    ]
+    said = ""
+    for name, group in groups:
+        unhealthy = sum(1 for one in group if one.ready != "True")
+        limit = max(1, floor(limits.unhealthy_nodes * len(group)))
+        detail = f"{unhealthy} of {len(group)} {name} are not Ready, limit {limit}"
+        if unhealthy > limit:
+            return Verdict(Ruling.REFUSE, Reason.UNHEALTHY_NODES, detail)
+        said = said or detail
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, said)
+
+
+def control_plane_doubt(snapshot: Snapshot | None) -> Verdict:
+    """Refuse a node action while what is seen of the nodes may be the control plane's own trouble, or ours.
+
+    No node Ready, more than two and at least 55 % of a zone's not Ready (then Kubernetes itself stops evicting there), or most Leases stale at
+    once while more than two are: kubelets do not die together, the way to the API server does. Asked of node targets only.
+
+    Source: kubernetes.md A5 (ComputeZoneState), A15 rule 5, A16 case 22.
+    """
+    if snapshot is None or snapshot.node is None:
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    for gap in ("nodes", "leases"):
+        if gap in snapshot.gaps:
+            return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"{gap} were not read: {snapshot.gaps[gap]}")
+    nodes = snapshot.nodes
+    down = [one for one in nodes if one.ready != "True"]
+    if nodes and len(down) == len(nodes):
+        return Verdict(
+            Ruling.REFUSE, Reason.CONTROL_PLANE_DOUBT, f"none of {len(nodes)} nodes is Ready: no machine dies so, a network does"
+        )
+    for zone in sorted({one.zone for one in nodes}):
+        group = [one for one in nodes if one.zone == zone]
+        bad = sum(1 for one in group if one.ready != "True")
+        if bad > 2 and bad / len(group) >= ZONE_DISRUPTED:
+            return Verdict(
+                Ruling.REFUSE,
+                Reason.CONTROL_PLANE_DOUBT,
+                f"{bad} of {len(group)} nodes of {zone or 'the one zone'} are not Ready",
+            )
+    leases = snapshot.node.leases
+    stale = [one.name for one in nodes if one.name in leases and snapshot.read_at - leases[one.name] > LEASE_STALE]
+    if len(stale) > 2 and len(stale) * 2 > len(nodes):
+        return Verdict(
+            Ruling.REFUSE, Reason.CONTROL_PLANE_DOUBT, f"{len(stale)} of {len(nodes)} kubelets have not renewed their Lease"
+        )
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+
+
 def keep_ready(limits: Limits, *, snapshot: Snapshot | None, actions: Sequence[str], now: datetime) -> Verdict:
     """Refuse what would take a ready replica when too few would be left.
 
@@ -149,10 +226,12 @@ def scope(limits: Limits, target: Target) -> Verdict:
 
 
 def hands_off(snapshot: Snapshot | None) -> Verdict:
-    """Refuse what somebody annotated ``responder/hands-off`` (pod, workload, service or namespace)."""
+    """Refuse what somebody annotated ``responder/hands-off`` (pod, workload, service, namespace or node)."""
     if snapshot is None:
         return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, "the cluster was not read")
-    if "namespace" in snapshot.gaps:
+    if (
+        "namespace" in snapshot.gaps and snapshot.node is None
+    ):  # a node has none; the marks of its pods' namespaces are the drain's to ask
         return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"the namespace was not read: {snapshot.gaps['namespace']}")
     marks = [
         (f"pod {snapshot.pod.name}", snapshot.pod.hands_off) if snapshot.pod else None,
@@ -160,6 +239,7 @@ def hands_off(snapshot: Snapshot | None) -> Verdict:
         if snapshot.workload
         else None,
         (f"service {snapshot.service.name} or its namespace", snapshot.service.hands_off) if snapshot.service else None,
+        (f"node {snapshot.node.node.name}", snapshot.node.node.hands_off) if snapshot.node else None,
     ]
     for mark in marks:
         if mark is not None and mark[1] is not None:
@@ -171,7 +251,10 @@ def foreign_activity(snapshot: Snapshot | None, *, facts: Mapping[str, Any], act
     """Refuse while a rollout that is not ours progresses: it is waited for.
 
     A rollback may interrupt a rollout whose new pods fail (that is what it is for). ``ours``: a rung of this incident began it.
+    On a node: auto-repair, autoscaler, Karpenter, an upgrade, a cordon that is not ours, the holder of its Lease.
     """
+    if snapshot is not None and snapshot.node is not None:
+        return node_activity(snapshot)
     if snapshot is None or snapshot.workload is None:
         return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
     rollout = facts.get("rollout")
@@ -179,6 +262,17 @@ def foreign_activity(snapshot: Snapshot | None, *, facts: Mapping[str, Any], act
         return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, "the rollout's state was not read")
     if rollout == "progressing" and not ours and "workload.rollback" not in actions:
         return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, f"a rollout of {snapshot.workload.name} is progressing")
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+
+
+def node_activity(snapshot: Snapshot) -> Verdict:
+    """Refuse while somebody else is at work on the node; unknown when their traces could not be read."""
+    for gap in ("events", "lease_holder"):
+        if gap in snapshot.gaps:
+            return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"{gap.replace('_', ' ')} not read: {snapshot.gaps[gap]}")
+    who = on_node.at_work(snapshot, now=snapshot.read_at)
+    if who:
+        return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, who)
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
 
 
@@ -191,12 +285,14 @@ def fresh(read_at: datetime | None, *, now: datetime) -> Verdict:
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
 
 
-def floor_before_write(plan: Plan, snapshot: Snapshot, *, keep_ready: int) -> Verdict | None:
-    """Return why a write must not be made now although it was planned, or None: marks and floors read again."""
-    del keep_ready
+def floor_before_write(plan: Plan, snapshot: Snapshot, *, limits: Limits) -> Verdict | None:
+    """Return why a write must not be made now although it was planned, or None: marks, floors and other hands read again."""
     mark = hands_off(snapshot)
     if mark.ruling is not Ruling.ALLOW:
         return mark
+    if snapshot.node is not None:
+        asked = (node_activity(snapshot), control_plane_doubt(snapshot), unhealthy_nodes(limits, snapshot.nodes))
+        return next((one for one in asked if one.ruling is not Ruling.ALLOW), None)
     if plan.action in {"pod.delete", "pod.evict"} and snapshot.workload is not None:
         others = [pod for pod in live(snapshot.workload.pods) if pod.ready and pod.uid != plan.values.get("uid")]
         victim = next((pod for pod in snapshot.workload.pods if pod.uid == plan.values.get("uid")), None)

@@ -5,6 +5,9 @@ Never here: what a limit is (``guards``) or what follows from the answer (``deci
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from responder.model.action import Plan
 from responder.model.health import Ruling, Verdict
 from responder.model.incident import Incident, Mode
@@ -53,6 +56,8 @@ def permission(case: Case, rule: Rule, rung: Rung) -> Verdict:
         guards.hands_off(snapshot),
         guards.keep_ready(limits, snapshot=snapshot, actions=actions, now=case.now),
     ]
+    if incident.target.kind is TargetKind.NODE and rung.grade <= 3:
+        asked += [guards.control_plane_doubt(snapshot), guards.unhealthy_nodes(limits, snapshot.nodes if snapshot else None)]
     if incident.mode is Mode.ARMED:
         counts = case.counts.get(rule.name, Counts())
         asked += [
@@ -67,11 +72,16 @@ def permission(case: Case, rule: Rule, rung: Rung) -> Verdict:
     return next((one for one in asked if one.ruling is not Ruling.ALLOW), Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS))
 
 
-def scope_of(incident: Incident) -> str:
-    """Return where ``in_flight`` is counted: the namespace of pods, workloads and services, the pool of nodes, else the cluster."""
+def scope_of(incident: Incident, facts: Mapping[str, Any] | None = None) -> str:
+    """Return where ``in_flight`` is counted: the namespace of pods, workloads and services, the pool of nodes, else the cluster.
+
+    ``facts``: as read now; the incident's last ones otherwise.
+    """
     target = incident.target
     if target.kind in {TargetKind.POD, TargetKind.WORKLOAD, TargetKind.SERVICE}:
         return f"{incident.cluster}/namespace/{target.namespace}"
+    if target.kind is TargetKind.NODE:
+        return f"{incident.cluster}/node_pool/{(facts or incident.facts).get('pool', '')}"
     return f"{incident.cluster}/{target.kind}"
 
 
@@ -92,12 +102,13 @@ def counting_scopes(incident: Incident, rule_name: str, limits: Limits, rule: Ru
 def scopes_of(case: Case, rule: Rule, rung: Rung, plans: tuple[Plan, ...]) -> Scopes:
     """Return what the rung takes hold of; grade 0 takes nothing and counts nowhere."""
     scopes = counting_scopes(case.incident, rule.name, case.house.limits, rule)
-    identities = tuple(dict.fromkeys((case.incident.target.identity, *(plan.target.identity for plan in plans))))
+    held = [one for plan in plans for one in (plan.target, *plan.touches)]
+    identities = tuple(dict.fromkeys((case.incident.target.identity, *(one.identity for one in held))))
     if rung.grade >= 1:
         return Scopes(
             cluster=scopes.cluster,
             target=identities,
-            scope=scopes.scope,
+            scope=scope_of(case.incident, case.reading.facts if case.reading else None),
             in_flight=scopes.in_flight,
             rule=scopes.rule,
             max_actions=scopes.max_actions,

@@ -140,3 +140,14 @@ RateText = Annotated[
     str, BeforeValidator(_rate), WithJsonSchema({"type": "string", "pattern": RATE_PATTERN, "examples": ["3/1h"]})
 ]
 """A checked rate, kept as written."""
+
+
+def _share(value: Any) -> str:
+    parse_share(_a_string(value, "30%"))
+    return str(value)
+
+
+ShareText = Annotated[
+    str, BeforeValidator(_share), WithJsonSchema({"type": "string", "pattern": SHARE_PATTERN, "examples": ["30%"]})
+]
+"""A checked share, kept as written."""

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
 
 from responder.model.errors import RuleError
-from responder.rules.durations import Duration, RateText
+from responder.rules.durations import Duration, RateText, ShareText
 from responder.rules.parse import Parsed, Path
 from responder.rules.wording import shown
 
@@ -127,6 +127,9 @@ class GuardsDocument(_Document):
     max_actions: RateText | None = Field(None, description="Disruptive rungs of this rule per cluster in a time: 3/1h.")
     in_flight: Annotated[int, Field(ge=1)] | None = Field(None, description="Disruptive rungs at once in one scope.")
     same_symptom: RateText | None = Field(None, description="More targets than this with one symptom have a common cause: 5/5m.")
+    unhealthy_nodes: ShareText | None = Field(
+        None, description="Share of a cluster's and a zone's nodes that may be not Ready: 20%."
+    )
     keep_ready: Annotated[int, Field(ge=0)] | None = Field(None, description="Ready replicas that must be left.")
 
 

@@ -109,7 +109,7 @@ class Hands:
         catalogue: ActionCatalogue,
         switches: Switches,
         metrics: Metrics,
-        keep_ready: int = 1,
+        limits: guards.Limits | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -118,7 +118,7 @@ class Hands:
         self._catalogue = catalogue
         self._switches = switches
         self._metrics = metrics
-        self._keep_ready = keep_ready
+        self._limits = limits or guards.Limits()
 
     async def carry_out_rung(self, held: Held) -> Ended:
         """Carry out the incident's command from wherever the world shows it to be.
@@ -154,7 +154,7 @@ class Hands:
                     return Ended(outcome=Outcome.REFUSED, reason=Reason.BUDGET_BLOCKS, detail=problem)
                 return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=f"its time is over. {problem}".rstrip(". "))
             try:
-                snapshot = await self._reader.snapshot(held.incident.target)
+                snapshot = await self._reader.snapshot(held.incident.target, displaced=held.incident.displaced)
             except (RemoteError, TimeoutError) as error:
                 if isinstance(error, ForbiddenError):
                     return Ended(outcome=Outcome.REFUSED, reason=Reason.FORBIDDEN, detail=str(error))
@@ -342,7 +342,7 @@ class Hands:
                 return Permit(stop=Reason.HEALTHY, detail=health.detail)
             if health.health is Health.UNKNOWN:
                 return Permit(stop=Reason.UNKNOWN, detail=health.detail)
-        floor = guards.floor_before_write(plan, snapshot, keep_ready=self._keep_ready)
+        floor = guards.floor_before_write(plan, snapshot, limits=self._limits)
         if floor is not None:
             return Permit(stop=floor.reason, detail=floor.detail)
         return Permit()

@@ -46,15 +46,15 @@ class Reader:
         """Return the view of a configured cluster."""
         return self._views.get(cluster)
 
-    async def snapshot(self, target: Target) -> Snapshot:
-        """Read a target, with what we remember of its revisions.
+    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
+        """Read a target, with what we remember of its revisions; ``displaced``: see ``ports.ClusterView.snapshot``.
 
         Raises:
             RemoteError: When the target could not be read; also ``TransientError`` when it took too long.
         """
         view = self._views[target.cluster]
         async with self._slots[target.cluster], asyncio.timeout(READ_WITHIN.total_seconds()):
-            snapshot = await view.snapshot(target)
+            snapshot = await view.snapshot(target, displaced=displaced)
         return await self._remember(snapshot)
 
     async def read(self, incident: Incident, calls: Sequence[Call], instances: Sequence[Instance]) -> tuple[Reading | None, str]:
@@ -66,7 +66,7 @@ class Reader:
             if incident.target.cluster not in self._views:
                 return None, f"cluster {incident.target.cluster or '(none)'} is not configured"
             try:
-                snapshot = await self.snapshot(incident.target)
+                snapshot = await self.snapshot(incident.target, displaced=incident.displaced)
             except TimeoutError:
                 problem = f"reading {incident.target} took longer than {READ_WITHIN.total_seconds():.0f} s"
             except RemoteError as error:

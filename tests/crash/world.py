@@ -193,9 +193,9 @@ class MortalView(KubernetesView):
 
     fate: Fate
 
-    async def snapshot(self, target: Any) -> Any:
+    async def snapshot(self, target: Any, **more: Any) -> Any:
         self.fate.point("before a snapshot")
-        found = await super().snapshot(target)
+        found = await super().snapshot(target, **more)
         self.fate.point("after a snapshot")
         return found
 

@@ -14,9 +14,10 @@ import msgspec
 import yaml
 
 from responder.actions.failing import ends_badly, failing_pods
+from responder.actions.nodes import verdicts
 from responder.clusters.kubernetes import redact
 from responder.clusters.kubernetes.client import KubernetesClient
-from responder.model.cluster import PodSnapshot, Snapshot
+from responder.model.cluster import NodeDetail, PodSnapshot, Snapshot
 from responder.model.errors import RemoteError
 from responder.model.evidence import EvidenceItem
 
@@ -32,6 +33,8 @@ async def capture(client: KubernetesClient, snapshot: Snapshot, *, now: datetime
     if snapshot.service is not None and not pods:
         pods = snapshot.service.pods
     sick = failing_pods(pods, now=now)[:MOST_PODS] or pods[:1]
+    if snapshot.node is not None:  # a dead kubelet answers no log, and a node's pods are listed in the summary
+        sick = ()
     jobs = [
         _log(client, pod, name, previous=previous, now=now)
         for pod in sick
@@ -63,6 +66,10 @@ def _paths(snapshot: Snapshot) -> list[tuple[str, str]]:
         found.append(
             (f"/apis/apps/v1/namespaces/{workload.namespace}/{plural}/{workload.name}", f"object/{workload.kind}/{workload.name}")
         )
+    if snapshot.node is not None:
+        name = snapshot.node.node.name
+        found.append((f"/api/v1/nodes/{name}", f"object/Node/{name}"))
+        found.append((f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}", f"object/Lease/{name}"))
     if snapshot.service is not None:
         service = snapshot.service
         found.append((f"/api/v1/namespaces/{service.namespace}/services/{service.name}", f"object/Service/{service.name}"))
@@ -116,9 +123,28 @@ def _summary(snapshot: Snapshot, *, now: datetime) -> EvidenceItem:
             lines.append(f"Autoscaler {workload.autoscaler.name}: {workload.autoscaler.minimum} to {workload.autoscaler.maximum}")
     if snapshot.service is not None:
         lines.append(f"Service: {snapshot.service.endpoints} ready endpoints")
+    if snapshot.node is not None:
+        lines += _of_node(snapshot.node, snapshot, now=now)
     lines += [f"Node {one.name}: Ready={one.ready}{', cordoned' if one.unschedulable else ''}" for one in snapshot.nodes]
     for event in snapshot.events:
         seen = f"{event.last_seen_at:%H:%M:%S}" if event.last_seen_at else "?"
         lines.append(f"Event {seen} {event.about} {event.type} {event.reason} x{event.count}: {event.message}")
     lines += [f"Not read: {name}: {why}" for name, why in sorted(snapshot.gaps.items())]
     return EvidenceItem(name="summary", content=redact.text("\n".join(lines).encode()), taken_at=now)
+
+
+def _of_node(detail: NodeDetail, snapshot: Snapshot, *, now: datetime) -> list[str]:
+    """Say how a node stands, what each of its pods says to a drain, and which workloads were there."""
+    node = detail.node
+    lease = f"{(now - detail.lease_renewed_at).total_seconds():.0f} s ago" if detail.lease_renewed_at else "never"
+    lines = [
+        f"Pool {node.pool or '(none)'}, zone {node.zone or '(none)'}, machine {node.provider_id or '(unknown)'}, Lease renewed {lease}"
+    ]
+    lines += [f"Condition {one.type}={one.status} {one.reason}: {one.message}" for one in node.conditions]
+    lines += [f"Taint {one.key}={one.value}:{one.effect}" for one in node.taints]
+    lines += [
+        f"Pod {one.pod.namespace}/{one.pod.name}: {one.fate}{f', {one.why}' if one.why else ''}" for one in verdicts(detail)
+    ]
+    lines += [f"Budget {one.namespace}/{one.name}: {one.allowed} disruptions allowed" for one in detail.budgets]
+    lines += [f"Workload {one.target}: {one.ready} of {one.desired} ready" for one in snapshot.moved]
+    return lines

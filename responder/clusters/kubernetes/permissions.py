@@ -13,6 +13,7 @@ _READ: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("autoscaling", ("horizontalpodautoscalers",), _WATCHED),
     ("policy", ("poddisruptionbudgets",), _WATCHED),
     ("discovery.k8s.io", ("endpointslices",), _WATCHED),
+    ("coordination.k8s.io", ("leases",), ("get", "list")),
     ("authorization.k8s.io", ("selfsubjectaccessreviews",), ("create",)),
 )
 

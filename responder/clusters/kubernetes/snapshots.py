@@ -11,6 +11,7 @@ import msgspec
 
 from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.quantities import quantity, resolved
+from responder.model.action import CORDON_ANNOTATION, OUT_OF_SERVICE_ANNOTATION
 from responder.model.cluster import (
     AutoscalerSnapshot,
     BudgetSnapshot,
@@ -23,10 +24,16 @@ from responder.model.cluster import (
     QuotaSnapshot,
     RevisionSnapshot,
     ServiceSnapshot,
+    Taint,
     WorkloadSnapshot,
 )
 
 HANDS_OFF = "responder/hands-off"
+POOL_LABELS = ("kubernetes.azure.com/agentpool", "agentpool", "karpenter.sh/nodepool")
+ZONE_LABEL = "topology.kubernetes.io/zone"
+KEEPS = (("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true"))
+"""Annotations by which a pod's owner asks not to evict it. Source: kubernetes.md A1, filter 6."""
+
 HASH_LABELS = ("pod-template-hash", "controller-revision-hash")
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 
@@ -70,7 +77,19 @@ def pod(raw: k.Pod) -> PodSnapshot:
         disruption=disruption.reason if disruption and disruption.status == "True" else "",
         finalizers=tuple(raw.metadata.finalizers or ()),
         grace_seconds=30 if raw.spec.termination_grace_period_seconds is None else raw.spec.termination_grace_period_seconds,
+        empty_dir=any(one.get("emptyDir") is not None for one in raw.spec.volumes or []),
+        keeps=next((f"{name}: {value}" for name, value in KEEPS if annotations.get(name) == value), ""),
+        requests=pod_requests(raw),
     )
+
+
+def pod_requests(raw: k.Pod) -> dict[str, float]:
+    """Return what a pod's containers request together, in base units."""
+    found: dict[str, float] = {}
+    for container in raw.spec.containers or []:
+        for name, value in ((container.resources or {}).get("requests") or {}).items():
+            found[name] = found.get(name, 0.0) + quantity(str(value))
+    return found
 
 
 def _containers(raw: k.Pod) -> list[ContainerSnapshot]:
@@ -329,6 +348,7 @@ def budget(raw: k.Pdb) -> BudgetSnapshot:
     """Translate a budget."""
     return BudgetSnapshot(
         name=raw.metadata.name,
+        namespace=raw.metadata.namespace,
         allowed=raw.status.disruptions_allowed,
         current_healthy=raw.status.current_healthy,
         desired_healthy=raw.status.desired_healthy,
@@ -378,13 +398,32 @@ def service(raw: k.Service, slices: Sequence[k.Slice], pods: Sequence[PodSnapsho
 
 def node(raw: k.Node) -> NodeSnapshot:
     """Translate a node; an absent Ready condition is Unknown."""
-    ready = next((one.status for one in raw.status.conditions or [] if one.type == "Ready"), "Unknown")
+    ready = next((one for one in raw.status.conditions or [] if one.type == "Ready"), None)
+    annotations, labels = raw.metadata.annotations or {}, raw.metadata.labels or {}
     return NodeSnapshot(
         name=raw.metadata.name,
-        ready=ready,
+        ready=ready.status if ready else "Unknown",
+        ready_since=ready.last_transition_time if ready else None,
         unschedulable=raw.spec.unschedulable,
-        hands_off=(raw.metadata.annotations or {}).get(HANDS_OFF),
+        hands_off=annotations.get(HANDS_OFF),
+        uid=raw.metadata.uid,
+        resource_version=raw.metadata.resource_version,
+        created_at=raw.metadata.creation_timestamp,
+        conditions=tuple(condition(one) for one in raw.status.conditions or []),
+        taints=tuple(taint(one) for one in raw.spec.taints or []),
+        labels=labels,
+        cordoned_for=annotations.get(CORDON_ANNOTATION, ""),
+        out_of_service_for=annotations.get(OUT_OF_SERVICE_ANNOTATION, ""),
+        pool=next((labels[name] for name in POOL_LABELS if name in labels), ""),
+        zone=labels.get(ZONE_LABEL, ""),
+        provider_id=raw.spec.provider_id,
+        allocatable={name: quantity(str(value)) for name, value in (raw.status.allocatable or {}).items()},
     )
+
+
+def taint(raw: Mapping[str, Any]) -> Taint:
+    """Translate a taint."""
+    return Taint(key=str(raw.get("key", "")), value=str(raw.get("value", "")), effect=str(raw.get("effect", "")), raw=dict(raw))
 
 
 def event(raw: k.KubeEvent) -> EventSnapshot:
@@ -403,4 +442,5 @@ def event(raw: k.KubeEvent) -> EventSnapshot:
         message=raw.message,
         count=count or 1,
         last_seen_at=seen,
+        source=(raw.source.component if raw.source else "") or raw.reporting_component,
     )

@@ -96,6 +96,7 @@ class ContainerSpec(_Struct):
     name: str = ""
     image: str = ""
     restart_policy: str = ""
+    resources: dict[str, Any] | None = None
 
 
 class PodSpec(_Struct):
@@ -331,9 +332,17 @@ class Series(_Struct):
     last_observed_time: datetime | None = None
 
 
+class EventSource(_Struct):
+    """An event's ``source``."""
+
+    component: str = ""
+
+
 class KubeEvent(_Struct):
     """A core/v1 Event."""
 
+    source: EventSource | None = None
+    reporting_component: str = ""
     metadata: Meta = msgspec.field(default_factory=Meta)
     involved_object: Reference = msgspec.field(default_factory=Reference)
     type: str = ""
@@ -356,11 +365,14 @@ class NodeSpec(_Struct):
     """A node's ``spec``."""
 
     unschedulable: bool = False
+    taints: list[dict[str, Any]] | None = None
+    provider_id: str = msgspec.field(name="providerID", default="")
 
 
 class NodeStatus(_Struct):
     """A node's ``status``."""
 
+    allocatable: dict[str, str] | None = None
     conditions: list[StatusCondition] | None = None
     addresses: list[Address] | None = None
 
@@ -371,6 +383,21 @@ class Node(_Struct):
     metadata: Meta = msgspec.field(default_factory=Meta)
     spec: NodeSpec = msgspec.field(default_factory=NodeSpec)
     status: NodeStatus = msgspec.field(default_factory=NodeStatus)
+
+
+class LeaseSpec(_Struct):
+    """A Lease's ``spec``."""
+
+    holder_identity: str | None = None
+    lease_duration_seconds: int | None = None
+    renew_time: datetime | None = None
+
+
+class Lease(_Struct):
+    """A coordination.k8s.io/v1 Lease."""
+
+    metadata: Meta = msgspec.field(default_factory=Meta)
+    spec: LeaseSpec = msgspec.field(default_factory=LeaseSpec)
 
 
 class PodList(_Struct):
@@ -431,6 +458,12 @@ class NodeList(_Struct):
     """Nodes."""
 
     items: list[Node] | None = None
+
+
+class LeaseList(_Struct):
+    """A list of Leases."""
+
+    items: list[Lease] | None = None
 
 
 class AnyList(_Struct):

@@ -15,6 +15,7 @@ from responder.clusters.kubernetes import snapshots as make
 from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.clusters.kubernetes.evidence import capture
+from responder.clusters.kubernetes.nodes import NodeReader
 from responder.model.action import Permission
 from responder.model.cluster import (
     EventSnapshot,
@@ -70,6 +71,7 @@ class KubernetesView:
         self._now = now
         self._kept: dict[Lookup, tuple[float, LookupAnswer]] = {}
         self._captures = asyncio.Semaphore(CAPTURES_AT_ONCE)
+        self._node_reader = NodeReader(name, client, top=self._tops_of_pod, now=now)
 
     # --- target resolution
 
@@ -213,7 +215,7 @@ class KubernetesView:
 
     # --- snapshots
 
-    async def snapshot(self, target: Target) -> Snapshot:
+    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
         """See ``ports.ClusterView``."""
         read_at = self._now()
         async with asyncio.timeout(10):
@@ -224,9 +226,14 @@ class KubernetesView:
                     return await self._workload_snapshot(target, read_at)
                 case TargetKind.SERVICE:
                     return await self._service_snapshot(target, read_at)
+                case TargetKind.NODE:
+                    return await self._node_reader.snapshot(target, displaced, read_at)
                 case _:
                     gap = f"a {target.kind} is not read by this release"
                     return Snapshot(target=target, read_at=read_at, gaps={"target": gap})
+
+    async def _tops_of_pod(self, pod: k.Anything) -> Sequence[Target]:
+        return (await self._top("Pod", pod)).targets
 
     async def _pod_snapshot(self, target: Target, read_at: datetime) -> Snapshot:
         try:

@@ -65,6 +65,7 @@ def test_a_rules_guards_never_loosen(keep: int, in_flight: int, actions: int, wa
             "max_actions": f"{actions}/1h",
             "group_wait": f"{wait}s",
             "same_symptom": f"{actions}/5m",
+            "unhealthy_nodes": f"{wait}%",
         },
     )
 
@@ -73,6 +74,7 @@ def test_a_rules_guards_never_loosen(keep: int, in_flight: int, actions: int, wa
     assert strict.group_wait >= ours.group_wait
     assert strict.max_actions.count <= ours.max_actions.count
     assert strict.same_symptom.count <= ours.same_symptom.count
+    assert strict.unhealthy_nodes <= ours.unhealthy_nodes
 
 
 def test_what_cannot_be_read_is_unknown_and_not_permission() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -39,7 +39,7 @@ class Cluster:
     written: list[Write] = field(default_factory=list)
     then: Callable[[], None] = lambda: None
 
-    async def snapshot(self, target: Target) -> Snapshot:
+    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
         del target
         return make.snapshot(pods=SICK, read_at=self.clock.now())
 
