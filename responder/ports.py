@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from responder.model.action import Permission, Write
 from responder.model.alert import Normalised
+from responder.model.cloud import Begun, CloudAsk, CloudSnapshot, CommandOutput, OperationResult
 from responder.model.cluster import Snapshot
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Entry, Incident, Instance, Mode, Signal
@@ -165,6 +166,48 @@ class ClusterHands(Protocol):
             RejectedError: Any other 4xx.
             TransientError: Time-out, reset, 5xx: whether it took effect is not known; look again.
         """
+
+
+class Cloud(Protocol):
+    """One managed cluster by its cloud's API: the second opinion on it, and the hands on its pools.
+
+    Raises from every method: ``TransientError``, ``ThrottledError``, ``RejectedError``, ``ForbiddenError``, ``GoneError``; never an SDK's
+    exception. Every call is bounded; reads may be repeated and are used again for some seconds, writes never.
+    """
+
+    name: str
+    resource_id: str
+
+    async def read(self, ask: CloudAsk) -> CloudSnapshot:
+        """Read the cluster and its pools, and what is asked for beside them, within 10 s.
+
+        Raises:
+            RemoteError: The cluster or its pools could not be read. A side read that fails is a gap.
+        """
+
+    async def write(self, write: Write, *, within: timedelta) -> Begun:
+        """Begin one write (``Verb.of_cloud``), sent exactly once; its end is asked for with ``follow``. Only ``service.hands.carry_out`` calls it.
+
+        Raises:
+            OccupiedError: Another operation is in progress (409); nothing was begun.
+            ContestedError: The ETag is stale (412), or what was to be aborted has finished first (409); nothing was begun.
+            ThrottledError: The cloud asks us to slow down (429); nothing was begun.
+            ForbiddenError: Our role lacks the permission; nothing was begun.
+            RejectedError: Any other refusal, such as a quota; nothing was begun.
+            TransientError: No answer, or a 5xx: whether it was begun is not known; look again.
+        """
+
+    async def follow(self, token: str, *, within: timedelta) -> OperationResult:
+        """Ask once how an operation of ours stands, by the token that ``write`` gave, also in another life of this process."""
+
+    async def run_command(self, command: str, *, within: timedelta) -> CommandOutput:
+        """Run a shell command with kubectl in a pod inside the cluster: the last resort for evidence when its API does not answer us."""
+
+    async def permitted(self, actions: Sequence[str]) -> Mapping[str, bool]:
+        """Tell which of these permissions (such as ``Microsoft.ContainerService/managedClusters/read``) our roles grant on the cluster."""
+
+    async def close(self) -> None:
+        """Release connections; idempotent."""
 
 
 class Notifier(Protocol):

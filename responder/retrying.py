@@ -14,7 +14,7 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     stop_after_attempt,
-    stop_after_delay,
+    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -53,7 +53,7 @@ async def repeated(
     """
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(on),
-        stop=stop_after_attempt(attempts) | stop_after_delay(within.total_seconds()),
+        stop=stop_after_attempt(attempts) | stop_before_delay(within.total_seconds()),
         wait=lambda state: _wait(state, pause.total_seconds()),
         reraise=True,
     )

@@ -64,6 +64,7 @@ EVENTS: Final = frozenset(
         "rules_loaded",
         "rules_refused",
         "lease_lost",
+        "identity_unusable",
         "clock_unsteady",
         "schema_ahead",
         "store_failed",

@@ -49,6 +49,19 @@ class Verb(StrEnum):
     DELETE = "delete"
     EVICT = "evict"
     CREATE = "create"
+    POOL = "pool"
+    DELETE_MACHINE = "delete_machine"
+    CLUSTER_START = "cluster_start"
+    CLUSTER_ABORT = "cluster_abort"
+    CLUSTER_RECONCILE = "cluster_reconcile"
+
+    @property
+    def of_cloud(self) -> bool:
+        """It goes to the cloud's API and not to the cluster's."""
+        return self in _OF_CLOUD
+
+
+_OF_CLOUD = frozenset({Verb.POOL, Verb.DELETE_MACHINE, Verb.CLUSTER_START, Verb.CLUSTER_ABORT, Verb.CLUSTER_RECONCILE})
 
 
 class PatchKind(StrEnum):
@@ -65,7 +78,8 @@ class Write:
 
     Attributes:
         key: Names this write within its command, such as ``restart`` or ``delete shop/api-1``; the same write has the same key.
-        verb: What is done.
+        verb: What is done. Verbs of the cloud: ``name`` is the pool (``plural`` agentPools) or "" (``plural`` managedClusters), ``resource_version``
+            the ETag, ``body`` the absolute values.
         api: Group and version, such as ``v1`` or ``apps/v1``.
         plural: Such as ``pods`` or ``deployments``.
         namespace, name: Of the object.
@@ -73,6 +87,7 @@ class Write:
         resource_version: Precondition where the verb allows one; "" for none.
         body: JSON value to send; None for none.
         patch: Content type of a patch.
+        at_most_once: It cannot be seen whether it took effect: once it may have begun, it is never sent again.
         says: For the audit trail and people, such as "restart Deployment shop/api (annotation restartedAt)".
     """
 
@@ -86,6 +101,7 @@ class Write:
     resource_version: str = ""
     body: Any = None
     patch: PatchKind = PatchKind.STRATEGIC
+    at_most_once: bool = False
     says: str
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from responder.model.cloud import CloudSnapshot
 from responder.model.target import Target
 
 
@@ -395,6 +396,35 @@ class EventSnapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentSnapshot:
+    """One component of the installation (``components:`` in responder.yaml) in a cluster, and what its check says there."""
+
+    name: str
+    health: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachSnapshot:
+    """Whether a cluster's API answers us.
+
+    Attributes:
+        answers: True when it does, False when two tries at least 10 s apart failed while the rest of the world answered us, None in any
+            doubt: one failure alone, or our own network may be to blame.
+        said: What came of it, with times.
+        since: The first failure of the unbroken row; None when it answers.
+        hosts_responder: This program runs in that cluster.
+        components: What the checks of its components say; None when they were not asked.
+    """
+
+    answers: bool | None
+    said: str = ""
+    since: datetime | None = None
+    hosts_responder: bool | None = None
+    components: tuple[ComponentSnapshot, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Everything that one decision about a target is judged by.
 
@@ -409,6 +439,8 @@ class Snapshot:
         moved: Of a node target, also when it is gone: the workloads that have or had pods on it.
         nodes: The nodes that the pods run on; of a node target all nodes of the cluster, itself included.
         events: Newest first, at most 100.
+        cloud: What the cloud says of the cluster; None where it has none or was not asked (then ``gaps`` has ``cloud``).
+        reach: Of a cluster target: whether its API answers us.
         gaps: Sources that could not be read, each with the reason: ``{"quotas": "403 forbidden: list resourcequotas"}``.
     """
 
@@ -422,6 +454,8 @@ class Snapshot:
     moved: tuple[MovedSnapshot, ...] = ()
     nodes: tuple[NodeSnapshot, ...] = ()
     events: tuple[EventSnapshot, ...] = ()
+    cloud: CloudSnapshot | None = None
+    reach: ReachSnapshot | None = None
     gaps: Mapping[str, str] = field(default_factory=dict)
 
 

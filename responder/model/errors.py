@@ -84,6 +84,10 @@ class BlockedError(ThrottledError):
     """429 of an eviction: a disruption budget refuses; per pod, not the whole client (kubernetes.md A2)."""
 
 
+class OccupiedError(ThrottledError):
+    """409 of the cloud: another operation is in progress; wait for it, never send a second one beside it."""
+
+
 class RejectedError(RemoteError):
     """4xx: repeating is useless."""
 

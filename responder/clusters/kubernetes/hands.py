@@ -8,7 +8,7 @@ from typing import Any
 from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.client import FIELD_MANAGER, KubernetesClient
 from responder.model.action import Verb, Write
-from responder.model.errors import GoneError
+from responder.model.errors import GoneError, RejectedError
 
 
 class KubernetesHands:
@@ -44,6 +44,10 @@ class KubernetesHands:
                     "POST", path.rsplit("/", 1)[0], query={"fieldManager": FIELD_MANAGER}, body=write.body, within=within
                 )
                 return 201
+            case Verb.POOL | Verb.DELETE_MACHINE | Verb.CLUSTER_START | Verb.CLUSTER_ABORT | Verb.CLUSTER_RECONCILE:
+                raise RejectedError(
+                    "a write of the cloud, not of the cluster", system="kubernetes", operation=str(write.verb), target=write.name
+                )
 
     async def _same_uid(self, write: Write, path: str, *, within: timedelta) -> None:
         """Look before evicting: a mismatching UID precondition answers 409 *after* it has spent the budget (kubernetes.md finding 2)."""
