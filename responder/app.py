@@ -51,13 +51,14 @@ from responder.service.targeting import Targeting
 from responder.service.undo import Undo
 from responder.service.watcher import Watcher
 from responder.service.worker import Worker, WorkerParts
-from responder.settings import ServiceBusSettings, Settings
+from responder.settings import FORMATS, EventGridSettings, ServiceBusSettings, Settings
 from responder.sources import SOURCES
 from responder.sources.service_bus.bus import Access, Bus
 from responder.sources.service_bus.receiving import ServiceBusSource
 from responder.stores import SqlStore, open_postgres, open_sqlite
 from responder.telemetry import Metrics, logger
 from responder.web.api import Api, ApiParts
+from responder.web.webhooks import Door
 
 SHADOW_CHANNEL = "shadow"
 EMBEDDED = "embedded"
@@ -175,6 +176,17 @@ def _source(
     )
 
 
+def _doors(settings: Settings) -> dict[str, Door]:
+    """Return what is expected of each configured sender that calls us."""
+    doors: dict[str, Door] = {}
+    for name, one in settings.sources.items():
+        if isinstance(one, EventGridSettings):
+            doors[name] = Door(format=SourceKind.EVENT_GRID, topics=one.topics, origins=one.origins)
+        elif not isinstance(one, ServiceBusSettings):
+            doors[name] = Door(format=FORMATS.get(one.kind))
+    return doors
+
+
 async def _opened(settings: Settings, clock: Clock) -> SqlStore:
     if settings.store.url is None:
         return open_sqlite(Path(settings.store.path), clock)
@@ -259,7 +271,15 @@ def _assemble(
         base_url=base_url,
         sped_up=settings.clock,
     )
-    router = Router(store=store, clock=clock, sources=SOURCES, rulebook=rulebook, targeting=targeting, metrics=metrics)
+    router = Router(
+        store=store,
+        clock=clock,
+        sources=SOURCES,
+        rulebook=rulebook,
+        targeting=targeting,
+        metrics=metrics,
+        entitlements=settings.entitlements(),
+    )
     intake = Intake(store=store, clock=clock, largest=settings.http.largest_body, absorb=settings.http.absorb)
 
     supervisor = Supervisor(
@@ -339,6 +359,7 @@ def _assemble(
             poke=supervisor.poke,
             undo=undo.of_incident,
             doctor=doctor,
+            doors=_doors(settings),
             replicas=lambda: supervisor.replicas,
             sped_up=settings.clock,
         )

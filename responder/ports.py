@@ -342,6 +342,9 @@ class Store(Protocol):
     async def instances(self, *, why: Reason | None, firing: bool, limit: int) -> Sequence[Instance]:
         """List instances, newest first; ``why`` picks unmatched or test ones."""
 
+    async def events(self, *, within: timedelta, limit: int) -> Sequence[Instance]:
+        """List instances of Event Grid's events seen within this time, newest first, whatever became of them (``policy.maintenance`` reads them)."""
+
     async def pinned(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """Return pinned rule documents by digest."""
 

@@ -7,6 +7,7 @@ Secrets are never inline: ``{file: PATH}`` or ``{env: NAME}``. Shutdown arithmet
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -25,10 +26,11 @@ from pydantic import (
 )
 
 from responder.http.auth import Role
-from responder.model.alert import Severity
+from responder.model.alert import Severity, SourceKind
 from responder.model.errors import RuleError, SettingsError
 from responder.model.incident import Level, Mode, Policy
 from responder.model.storing import Retention
+from responder.policy.entitlement import Entitlement
 from responder.policy.guards import Count, Limits
 from responder.rules.arming import Act, ActEntry
 from responder.rules.durations import parse_duration, parse_rate, parse_share
@@ -71,6 +73,24 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 RateCount = Annotated[Any, BeforeValidator(_count)]
 Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 Matchers = Annotated[Any, BeforeValidator(_matchers)]
+
+
+def _guid(value: Any) -> Any:
+    said = str(value).strip().lower()
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", said) is None:
+        raise ValueError(f"{value!r} is no GUID; expected for example 00000000-0000-0000-0000-000000000000")
+    return said
+
+
+def _topic(value: Any) -> Any:
+    said = str(value).strip().rstrip("/").lower()
+    if re.fullmatch(r"/subscriptions/[^/\s]+(/[^/\s]+)*", said) is None:
+        raise ValueError(f"{value!r} is no ARM id; expected /subscriptions/ID, or a topic's or cluster's id below it")
+    return said
+
+
+Guid = Annotated[str, BeforeValidator(_guid)]
+Topic = Annotated[str, BeforeValidator(_topic)]
 
 
 class _Model(BaseModel):
@@ -298,9 +318,47 @@ class _SenderSettings(_Model):
 
 
 class SourceSettings(_SenderSettings):
-    """A sender that calls us, by the name in its path (``/v1/alerts/alertmanager/NAME``)."""
+    """A sender that calls us, by the name in its path (``/v1/alerts/alertmanager/NAME``); of any format that calls."""
 
     kind: Literal["webhook"] = "webhook"
+
+
+class _AzureSenderSettings(_SenderSettings):
+    """What is expected of a sender whose alerts name Azure subscriptions.
+
+    Attributes:
+        subscriptions: Ids (GUIDs) of the subscriptions it may speak for; empty for any. An alert that names another one, or none, is kept and listed
+            (``why=not_entitled``) and never acted on. Why: a token proves only that some action group of the tenant sent it.
+    """
+
+    subscriptions: tuple[Guid, ...] = ()
+
+
+class AlertmanagerSettings(_SenderSettings):
+    """An Alertmanager that calls ``POST /v1/alerts/alertmanager/NAME``."""
+
+    kind: Literal["alertmanager"]
+
+
+class AzureMonitorSettings(_AzureSenderSettings):
+    """Action groups that call ``POST /v1/alerts/azure-monitor/NAME``."""
+
+    kind: Literal["azure_monitor"]
+
+
+class EventGridSettings(_AzureSenderSettings):
+    """Event subscriptions that call ``POST /v1/alerts/event-grid/NAME``; a name without an entry is not served, and no handshake is answered for it.
+
+    Attributes:
+        topics: ARM ids of what events may come from: a topic, a cluster, or everything below a subscription (``/subscriptions/ID``). A handshake for
+            another topic is refused; an event of another topic is kept and listed (``why=not_entitled``) and never acted on. Why: who knows the URL
+            could attach subscriptions of their own.
+        origins: Who may ask for permission to send CloudEvents. Other clouds have other names (``eventgrid.azure.us``, ``eventgrid.azure.cn``).
+    """
+
+    kind: Literal["event_grid"] = "event_grid"
+    topics: tuple[Topic, ...] = Field(min_length=1)
+    origins: tuple[str, ...] = ("eventgrid.azure.net",)
 
 
 class HeartbeatSettings(_Model):
@@ -341,7 +399,7 @@ class RetentionSettings(_Model):
         )
 
 
-class ServiceBusSettings(_SenderSettings):
+class ServiceBusSettings(_AzureSenderSettings):
     """A queue, or a topic's subscription, of Azure Service Bus that alerts and events are received from. Sessions are not supported.
 
     Attributes:
@@ -387,14 +445,33 @@ class ServiceBusSettings(_SenderSettings):
 def _kind(given: Any) -> str:
     if not isinstance(given, dict):
         return str(getattr(given, "kind", "webhook"))
-    return str(
-        given.get("kind") or ("service_bus" if {"queue", "topic", "namespace", "connection_string"} & set(given) else "webhook")
+    if given.get("kind"):
+        return str(given["kind"])
+    keys = set(given)
+    return (
+        "service_bus"
+        if {"queue", "topic", "namespace", "connection_string"} & keys
+        else "event_grid"
+        if "topics" in keys
+        else "webhook"
     )
 
 
 AnySource = Annotated[
-    Annotated[SourceSettings, Tag("webhook")] | Annotated[ServiceBusSettings, Tag("service_bus")], Discriminator(_kind)
+    Annotated[SourceSettings, Tag("webhook")]
+    | Annotated[AlertmanagerSettings, Tag("alertmanager")]
+    | Annotated[AzureMonitorSettings, Tag("azure_monitor")]
+    | Annotated[EventGridSettings, Tag("event_grid")]
+    | Annotated[ServiceBusSettings, Tag("service_bus")],
+    Discriminator(_kind),
 ]
+
+FORMATS: Mapping[str, SourceKind] = {
+    "alertmanager": SourceKind.ALERTMANAGER,
+    "azure_monitor": SourceKind.AZURE_MONITOR,
+    "event_grid": SourceKind.EVENT_GRID,
+}
+"""Kinds of sources that call us in one format only, and its word in their path."""
 
 
 class Settings(_Model):
@@ -406,7 +483,8 @@ class Settings(_Model):
         rule_paths: Files or folders of rules, beside the shipped ones.
         shipped_rules: Load the rules that come with the program.
         routes: Severity to policy; all four, or ``default``.
-        sources: By name: what is expected of senders that call us (kind ``webhook``, which need no entry), and where we receive from ourselves.
+        sources: By name: what is expected of senders that call us (kinds ``webhook``, ``alertmanager`` and ``azure_monitor`` need no entry, ``event_grid``
+            does), and where we receive from ourselves.
         clock: Speed of the clock, for demonstrations; 1 is real time.
     """
 
@@ -470,6 +548,16 @@ class Settings(_Model):
                 policy = self.policies[name]
                 levels = tuple(Level(after=one.after, channels=one.channels) for one in policy.levels)
                 found[severity] = Policy(name=name, levels=levels, report=policy.report)
+        return found
+
+    def entitlements(self) -> dict[str, Entitlement]:
+        """Return for what each source that is bound may speak."""
+        found: dict[str, Entitlement] = {}
+        for name, one in self.sources.items():
+            subscriptions = one.subscriptions if isinstance(one, _AzureSenderSettings) else ()
+            topics = one.topics if isinstance(one, EventGridSettings) else ()
+            if subscriptions or topics:
+                found[name] = Entitlement(subscriptions=frozenset(subscriptions), topics=topics)
         return found
 
     def act_entries(self) -> tuple[ActEntry, ...]:

@@ -194,7 +194,7 @@ def _junit(played: list[Played]) -> str:
 @app.command("explain")
 def explain(
     payload: Annotated[Path, typer.Argument(help="A payload as its sender sends it; - for standard input.")],
-    source: Annotated[str, typer.Option(help="alertmanager or azure-monitor; found out when left out.")] = "",
+    source: Annotated[str, typer.Option(help="alertmanager, azure-monitor or event-grid; found out when left out.")] = "",
     config: Annotated[
         Path | None, typer.Option("--config", envvar="RESPONDER_CONFIG", help="Explain without a running service.")
     ] = None,

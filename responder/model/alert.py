@@ -113,6 +113,7 @@ class Alert:
         ended_at: When it ended; only for resolved alerts whose sender says so.
         value: The measured value; None for Alertmanager, which never sends one.
         resource_ids: Lower-cased ARM ids that the alert names, most specific first; may be empty.
+        subscriptions: Lower-cased ids of all Azure subscriptions that the body names as its own, its rule's and its targets'; empty for other senders.
         resolves: False for senders that never send a Resolved (activity log, stateless log alerts and the like).
         resolved_is_final: A Resolved may overtake its Fired and then wins (Azure Monitor); else the last received counts.
         test: A sender's test; stops at the router.
@@ -133,6 +134,7 @@ class Alert:
     ended_at: datetime | None = None
     value: float | None = None
     resource_ids: tuple[str, ...] = ()
+    subscriptions: tuple[str, ...] = ()
     resolves: bool = True
     resolved_is_final: bool = False
     test: bool = False

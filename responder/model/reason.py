@@ -21,6 +21,7 @@ class Reason(StrEnum):
     UNMATCHED = "unmatched"
     TEST_ALERT = "test_alert"
     NOT_UNDERSTOOD = "not_understood"
+    NOT_ENTITLED = "not_entitled"
     TARGET_UNRESOLVED = "target_unresolved"
     MOVED = "moved"
     ARMED = "armed"
@@ -121,6 +122,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.UNMATCHED: "no rule matches the alert",
     Reason.TEST_ALERT: "the sender's test: received, never acted on",
     Reason.NOT_UNDERSTOOD: "the delivery is valid JSON of a shape we do not know; it is kept and listed",
+    Reason.NOT_ENTITLED: "its sender may not speak for what the alert is about; it is kept and listed, never acted on",
     Reason.TARGET_UNRESOLVED: "the alert does not name one thing that exists",
     Reason.MOVED: "the cluster answered and the target is another one; its alerts were routed again",
     Reason.ARMED: "the rule was armed; the shadow incident ends and its alerts are routed again",

@@ -172,6 +172,7 @@ class _Theatre:
                 fingerprint=mark,
                 instance=f"{mark}/{len(self.alerts)}",
                 started_at=self.now,
+                resolves=source is not SourceKind.EVENT_GRID,
             )
         self.owners |= step.owner
         self.alerts.append(alert)

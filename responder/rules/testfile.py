@@ -69,7 +69,7 @@ class AlertStep(_Document):
     """An alert comes: short form, or the same as an earlier one (1-based)."""
 
     at: Time
-    source: Literal["alertmanager", "azure-monitor", "kubernetes"] = "alertmanager"
+    source: Literal["alertmanager", "azure-monitor", "event-grid", "kubernetes"] = "alertmanager"
     status: Literal["firing", "resolved"] = "firing"
     labels: dict[str, str] = Field(default_factory=dict)
     owner: dict[str, str] = Field(default_factory=dict)

@@ -22,6 +22,7 @@ from responder.model.reason import Reason
 from responder.model.rule import Rule
 from responder.model.storing import Delivery, DeliveryState, RoutedAlert
 from responder.model.target import TargetKind
+from responder.policy.entitlement import Entitlement, overreach
 from responder.policy.grouping import key_of
 from responder.policy.signals import in_order
 from responder.ports import Clock, Store, Understands
@@ -56,7 +57,9 @@ class Router:
         rulebook: Rulebook,
         targeting: Targeting,
         metrics: Metrics,
+        entitlements: Mapping[str, Entitlement] | None = None,
     ) -> None:
+        self._entitlements = entitlements or {}
         self._sources = sources
         self._store = store
         self._clock = clock
@@ -86,9 +89,14 @@ class Router:
                 self._metrics.deliveries.labels(delivery.source, "not_understood").inc()
                 logger().warning("delivery_not_understood", delivery=delivery.id, source=delivery.source_name, why=normalised.why)
                 return
-            routed = await self.judge(normalised.alerts)
+            refused, gaps = self._refused(normalised.alerts)
+            routed = await self.judge([one for one in normalised.alerts if one.instance not in refused]) + list(refused.values())
             await self._store.route(
-                routed, delivery=delivery, state=DeliveryState.ROUTED, note="; ".join(normalised.gaps), shape=normalised.shape
+                routed,
+                delivery=delivery,
+                state=DeliveryState.ROUTED,
+                note="; ".join((*normalised.gaps, *gaps)),
+                shape=normalised.shape,
             )
         except StoreUnavailableError:
             raise
@@ -100,6 +108,23 @@ class Router:
         self._metrics.deliveries.labels(delivery.source, "routed").inc()
         self._metrics.alerts.labels(delivery.source).inc(len(routed))
         logger().info("delivery_routed", delivery=delivery.id, source=delivery.source_name, alerts=len(routed))
+
+    def _refused(self, alerts: Sequence[Alert]) -> tuple[dict[str, RoutedAlert], list[str]]:
+        """Return alerts that speak for more than their source may, by instance, and why.
+
+        Each is kept under an instance of its own, so that it neither ends nor repeats one that somebody else was entitled to send.
+        """
+        refused: dict[str, RoutedAlert] = {}
+        gaps: list[str] = []
+        for one in alerts:
+            entitled = self._entitlements.get(one.source_name)
+            why = "" if entitled is None or one.test else overreach(one, entitled)
+            if why:
+                kept = replace(one, instance=f"refused/{one.source_name}/{one.instance}")
+                refused[one.instance] = RoutedAlert(alert=kept, why=Reason.NOT_ENTITLED)
+                gaps.append(f"{one.name} is kept and not acted on: {why}")
+                logger().warning("alert_refused", source=one.source_name, alert=one.name, why=why)
+        return refused, gaps
 
     async def _again(self, instances: Sequence[Instance]) -> None:
         """Route instances whose time has come: the end of a rule's ``for``, or an incident that moved."""

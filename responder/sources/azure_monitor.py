@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind, fingerprint, severity_of
-from responder.sources.normalised import instant, labels_of, lookup, mapping, number, sequence, text, unknown
+from responder.sources.normalised import instant, labels_of, lookup, mapping, number, sequence, subscriptions_of, text, unknown
 
 TEST_SUBSCRIPTIONS = ("11111111-1111-1111-1111-111111111111", "aaaa0a0a-bb1b-cc2c-dd3d-eeeeee4e4e4e")
 TEST_IDS = ("/12345678-1234-1234-1234-1234567890ab", "/test_alert")
@@ -39,6 +39,7 @@ class _Draft:
     ended_at: datetime | None = None
     value: float | None = None
     targets: list[str] = field(default_factory=list)
+    spoken_by: list[str] = field(default_factory=list)
     resolves: bool = True
     final: bool = False
     test: bool = False
@@ -116,6 +117,7 @@ def _common(data: Mapping[str, Any]) -> _Draft:
                 if text(value):
                     draft.labels.setdefault(str(name), text(value))
     draft.identity = _identity(essentials, context, kind)
+    draft.spoken_by = [text(essentials.get("alertId")), text(lookup(essentials, "alertRuleId"))]
     draft.test = _is_test(essentials, context)
     if not draft.name:
         draft.name = text(context.get("AlertCategory")) or text(mapping(context.get("AlertData")).get("BudgetName")) or service
@@ -278,6 +280,7 @@ def _legacy_metric(data: Mapping[str, Any]) -> _Draft:
     draft.annotations["description"] = text(context.get("description"))
     draft.link = text(context.get("portalLink"))
     draft.identity = _series(text(context.get("id")), draft, without=("severity",))
+    draft.spoken_by = [text(context.get("id"))]
     return draft
 
 
@@ -308,6 +311,7 @@ def _legacy_activity(data: Mapping[str, Any]) -> _Draft:
     _customs(draft, data)
     more = text(log.get("eventDataId")) or text(log.get("correlationId"))
     draft.identity = f"activity/{more}/{text(properties.get('communicationId'))}".lower()
+    draft.spoken_by = [f"/subscriptions/{text(log.get('subscriptionId'))}"] if text(log.get("subscriptionId")) else []
     return draft
 
 
@@ -331,6 +335,7 @@ def _legacy_log(data: Mapping[str, Any], shape: str) -> _Draft:
             draft.labels.setdefault(text(pair.get("name")), text(pair.get("value")))
     end = text(data.get("SearchIntervalEndtimeUtc"))
     draft.identity = f"log/{text(data.get('SubscriptionId'))}/{resource}/{draft.name}/{end}".lower()
+    draft.spoken_by = [f"/subscriptions/{text(data.get('SubscriptionId'))}"] if text(data.get("SubscriptionId")) else []
     return draft
 
 
@@ -341,6 +346,7 @@ def _budget(data: Mapping[str, Any]) -> _Draft:
     draft.value = number(text(data.get("SpendingAmount")).replace("$", ""))
     _annotate(draft, data, ("Budget", "Unit", "NotificationThresholdAmount", "BudgetStartDate"))
     draft.identity = f"budget/{text(data.get('SubscriptionId'))}/{name}/{text(data.get('NotificationThresholdAmount'))}".lower()
+    draft.spoken_by = [f"/subscriptions/{text(data.get('SubscriptionId'))}"] if text(data.get("SubscriptionId")) else []
     return draft
 
 
@@ -357,6 +363,7 @@ def _classic(data: Mapping[str, Any]) -> _Draft:
     draft.link = text(context.get("portalLink"))
     _customs(draft, data)
     draft.identity = _series(text(context.get("id")), draft, without=("severity",))
+    draft.spoken_by = [text(context.get("id"))]
     return draft
 
 
@@ -374,6 +381,7 @@ def _alerts_management(data: Mapping[str, Any], properties: Mapping[str, Any]) -
     draft.targets = [text(essentials.get("targetResource"))] if text(essentials.get("targetResource")) else []
     _place(draft, [])
     draft.identity = (text(data.get("id")) or text(essentials.get("sourceCreatedId"))).lower()
+    draft.spoken_by = [text(data.get("id")), text(essentials.get("alertRule"))]
     draft.resolves = draft.status is AlertStatus.RESOLVED
     return draft
 
@@ -443,6 +451,7 @@ def _alert(draft: _Draft, source_name: str, received_at: datetime, gaps: list[st
         ended_at=draft.ended_at if draft.status is AlertStatus.RESOLVED else None,
         value=draft.value,
         resource_ids=tuple(dict.fromkeys(one.lower() for one in draft.targets if _ARM.match(one))),
+        subscriptions=subscriptions_of(*draft.spoken_by, *draft.targets),
         resolves=draft.resolves,
         resolved_is_final=draft.final,
         test=draft.test,

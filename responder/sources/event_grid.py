@@ -14,9 +14,22 @@ from datetime import datetime
 from typing import Any
 
 from responder.model.alert import Alert, AlertStatus, Normalised, Severity, SourceKind, fingerprint, severity_of
-from responder.sources.normalised import instant, labels_of, mapping, sequence, text, unknown
+from responder.policy import maintenance
+from responder.sources.normalised import instant, labels_of, mapping, sequence, subscriptions_of, text, unknown
 
 VALIDATION = "microsoft.eventgrid.subscriptionvalidationevent"
+KNOWN_TYPES: Mapping[str, str] = {
+    one.lower(): one
+    for one in (
+        *maintenance.EVENT_TYPES,
+        *(
+            f"Microsoft.ContainerService.{what}"
+            for what in ("NewKubernetesVersionAvailable", "ClusterSupportEnding", "ClusterSupportEnded")
+        ),
+    )
+}
+"""Types that rules are written for, in one spelling: Azure does not keep to its own (``AKSResources``, ``AksResources``; protocols.md 3.2)."""
+
 MOST_SCALARS = 60
 _ARM = re.compile(r"^/subscriptions/[^/]+/", re.IGNORECASE)
 _TYPE = re.compile(r"/providers/([^/]+)/([^/]+)/([^/]+)$", re.IGNORECASE)
@@ -37,7 +50,7 @@ _GOOD = (
 )
 
 LABELS: Mapping[str, str] = {
-    "nodePoolName": "node_pool",
+    "nodePoolName": "nodepool",
     "kubernetesVersion": "kubernetes_version",
     "latestStableKubernetesVersion": "kubernetes_version",
     "availabilityState": "health",
@@ -72,6 +85,19 @@ def is_event(body: Any) -> bool:
     return named and (grid or (cloud and ("specversion" in data or "data" in data or "time" in data)))
 
 
+def validation(body: Any) -> tuple[str, str] | None:
+    """Return the topic and the code of a subscription's validation request; None when the body is none.
+
+    Such a request is a single event, alone or as the only one of an array: one among others is not answered.
+    """
+    events = body if isinstance(body, list) else [body]
+    if len(events) != 1 or not is_event(events[0]):
+        return None
+    event = mapping(events[0])
+    code = text(mapping(event.get("data")).get("validationCode"))
+    return (text(event.get("topic")), code) if code and text(event.get("eventType")).lower() == VALIDATION else None
+
+
 def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
     """Return one alert for each event of a body."""
     del received_at
@@ -91,7 +117,8 @@ def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalis
 
 
 def _alert(event: Mapping[str, Any], source_name: str, gaps: list[str]) -> Alert:
-    kind = text(event.get("eventType")) or text(event.get("type"))
+    said = text(event.get("eventType")) or text(event.get("type"))
+    kind = KNOWN_TYPES.get(said.lower(), said)
     origin = text(event.get("topic")) or text(event.get("source"))
     subject = text(event.get("subject"))
     data = mapping(event.get("data"))
@@ -106,22 +133,24 @@ def _alert(event: Mapping[str, Any], source_name: str, gaps: list[str]) -> Alert
         annotations |= {name: text(event.get(name)) for name in ("data", "data_base64") if text(event.get(name))}
     ids = _resources(event, data, properties)
     labels |= _place(ids)
+    annotations["cluster_id"] = next((one[1].lower() for each in ids if (one := _CLUSTER.match(each))), "")
     if text(event.get("deadLetterReason")):
         gaps.append(f"Event Grid had given event {text(event.get('id'))} up: {text(event.get('deadLetterReason'))}")
+    labels["severity"] = text(data.get("severity")) or _severity(kind, labels)
     labels = labels_of({name: value for name, value in labels.items() if value}, gaps)
-    word = _severity(kind, labels)
     return Alert(
         source=SourceKind.EVENT_GRID,
         source_name=source_name,
         name=kind,
         status=AlertStatus.FIRING,
-        severity=severity_of(label=text(data.get("severity")), sender=word),
+        severity=severity_of(label=labels.get("severity", ""), sender=""),
         labels=labels,
         annotations=labels_of({name: value for name, value in annotations.items() if value}, gaps),
         fingerprint=fingerprint(f"{SourceKind.EVENT_GRID}/{source_name}", labels),
         instance=f"event/{origin.lower()}/{kind.lower()}/{text(event.get('id'))}",
         started_at=instant(event.get("eventTime")) or instant(event.get("time")),
         resource_ids=tuple(dict.fromkeys(one.lower() for one in ids)),
+        subscriptions=subscriptions_of(origin, *ids),
         resolves=False,
         test=kind.lower() == VALIDATION,
     )

@@ -60,6 +60,14 @@ def labels_of(raw: Any, gaps: list[str]) -> dict[str, str]:
     return found
 
 
+_SUBSCRIPTION = re.compile(r"/subscriptions/([^/\s]+)", re.IGNORECASE)
+
+
+def subscriptions_of(*ids: str) -> tuple[str, ...]:
+    """Return the lower-cased subscription ids that ARM ids name, each once, in order."""
+    return tuple(dict.fromkeys(found.lower() for one in ids for found in _SUBSCRIPTION.findall(one)))
+
+
 _FRACTION = re.compile(r"\.(\d{6})\d+")
 _US_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})[ T](\d{1,2}):(\d{2}):(\d{2})( ?[AP]M)?", re.IGNORECASE)
 

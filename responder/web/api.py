@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from responder import __version__
 from responder.http.auth import Authentication, Caller, Role
 from responder.http.errors import error_middleware, refusal
 from responder.model.alert import SourceKind
-from responder.model.errors import OversizeError, RemoteError, StoreUnavailableError
+from responder.model.errors import RemoteError, StoreUnavailableError
 from responder.model.incident import Incident, Mode, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import DeliveryState, ModeRow, Replica
@@ -28,7 +28,7 @@ from responder.service.report import Reporter
 from responder.service.rulebook import Rulebook
 from responder.service.switches import GLOBAL, cluster_scope
 from responder.telemetry import Metrics, logger
-from responder.web import pages
+from responder.web import pages, webhooks
 from responder.web.openapi import OPENAPI
 
 READY_STORE_WITHIN = timedelta(seconds=2)
@@ -46,7 +46,7 @@ _SIGNALS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
-    """What the API works with. ``sources``: configured source name to its format; a name that is not there is taken as it comes."""
+    """What the API works with. ``doors``: what is expected of senders that call us, by source name."""
 
     store: Store
     clock: Clock
@@ -60,7 +60,7 @@ class ApiParts:
     undo: Callable[[str], Awaitable[Sequence[str]]]
     doctor: Doctor
     replicas: Callable[[], Sequence[Replica]] = tuple
-    sources: frozenset[str] = frozenset()
+    doors: Mapping[str, webhooks.Door] = field(default_factory=dict)
     sped_up: float = 1.0
 
 
@@ -70,13 +70,22 @@ class Api:
     def __init__(self, parts: ApiParts) -> None:
         self._parts = parts
         self._store = parts.store
+        self._webhooks = webhooks.Webhooks(
+            webhooks.WebhookParts(
+                intake=parts.intake,
+                authentication=parts.authentication,
+                metrics=parts.metrics,
+                poke=parts.poke,
+                doors=parts.doors,
+            )
+        )
 
     def application(self) -> web.Application:
         """Return the application with every route."""
         app = web.Application(middlewares=[error_middleware(self._parts.metrics)], client_max_size=self._parts.intake.largest + 1)
         app.add_routes(
             [
-                web.post("/v1/alerts/{source}/{name}", self.accept),
+                *self._webhooks.routes(),
                 web.get("/v1/alerts", self.alerts),
                 web.get("/v1/deliveries", self.deliveries),
                 web.get("/v1/incidents", self.incidents),
@@ -103,32 +112,6 @@ class Api:
             ]
         )
         return app
-
-    # --- intake
-
-    async def accept(self, request: web.Request) -> web.Response:
-        """POST /v1/alerts/{source}/{name}: 202 once it is durable."""
-        began = asyncio.get_running_loop().time()
-        caller = self._parts.authentication.caller(request, query=True)
-        source, name = request.match_info["source"], request.match_info["name"]
-        if Role.SEND not in caller.roles or (caller.sources and name not in caller.sources):
-            return refusal(403, f"{caller.name} may not send as {name}", "give the token the role send for this source")
-        if source not in {SourceKind.ALERTMANAGER, SourceKind.AZURE_MONITOR}:
-            return refusal(404, f"there is no source {source}", "use alertmanager or azure-monitor")
-        if request.content_length is not None and request.content_length > self._parts.intake.largest:
-            raise OversizeError(f"the body has {request.content_length} bytes; at most {self._parts.intake.largest} are taken")
-        body = await request.read()
-        stored = await self._parts.intake.accept(
-            source=source,
-            source_name=name,
-            body=body,
-            sender=caller.name,
-            headers={key.lower(): value for key, value in request.headers.items()},
-        )
-        self._parts.metrics.deliveries.labels(source, "accepted" if stored else "repeated").inc()
-        self._parts.metrics.accept_seconds.observe(asyncio.get_running_loop().time() - began)
-        self._parts.poke()
-        return web.json_response({"accepted": True, "repeat": not stored}, status=202)
 
     # --- reading
 
@@ -251,8 +234,8 @@ class Api:
         except msgspec.DecodeError as error:
             return refusal(400, f"the body is not JSON: {error}", "post a payload as its sender sends it")
         source = request.query.get("source", "")
-        if source and source not in {SourceKind.ALERTMANAGER, SourceKind.AZURE_MONITOR}:
-            return refusal(400, f"source={source} is not known", "use alertmanager or azure-monitor, or leave it out")
+        if source and source not in webhooks.FORMATS:
+            return refusal(400, f"source={source} is not known", f"use {', '.join(webhooks.FORMATS)}, or leave it out")
         return _json(await self._parts.explainer.explain(payload, source=SourceKind(source) if source else None))
 
     # --- people

@@ -26,10 +26,20 @@ OPENAPI: dict[str, Any] = {
     "paths": {
         "/v1/alerts/{source}/{name}": {
             "parameters": [
-                {"name": "source", "in": "path", "required": True, "schema": {"enum": ["alertmanager", "azure-monitor"]}},
+                {
+                    "name": "source",
+                    "in": "path",
+                    "required": True,
+                    "schema": {"enum": ["alertmanager", "azure-monitor", "event-grid"]},
+                },
                 {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
             ],
-            "post": _operation("Deliver alerts; 202 once durable, 503 with Retry-After to be repeated", ok="202", body=True),
+            "post": _operation(
+                "Deliver alerts; 202 once durable, 200 to Event Grid's validation, 503 with Retry-After to be repeated",
+                ok="202",
+                body=True,
+            ),
+            "options": _operation("Event Grid only: permission to send CloudEvents"),
         },
         "/v1/alerts": {"get": _operation("List alert instances; why=unmatched|test_alert, firing=true")},
         "/v1/deliveries": {"get": _operation("List deliveries; state=not_understood|failed")},

@@ -160,7 +160,7 @@ def test_every_event_is_taken_in_by_either_road(path: Path) -> None:
 EVENTS = {
     "health-availabilitystatuschanged-available-ce.json": {"health": "Available", "previous_health": "Unavailable", "resource_type": "microsoft.compute/virtualmachines"},
     "health-resourceannotated-reboot-ce.json": {"annotation": "VirtualMachineRebootInitiatedByControlPlane", "health_cause": "Customer Initiated", "resource": "sample-machine"},
-    "aks-nodepoolrollingfailed-eg.json": {"node_pool": "nodepool1", "resource_type": "microsoft.containerservice/managedclusters"},
+    "aks-nodepoolrollingfailed-eg.json": {"nodepool": "nodepool1", "resource_type": "microsoft.containerservice/managedclusters"},
     "aks-scheduledevent-started-ce.json": {"event_status": "Started", "maintenance_source": "AutoUprader", "resource": "{managedcluster-name}"},
     "arm-resourcedeletesuccess-eg.json": {"event_status": "Succeeded"},
     "k8sbridge-raw-ce.json": {"namespace": "monitoring", "deployment": "k8s-event-bridge-workload", "reason": "ScalingReplicaSet"},

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from responder.model.action import Change, Plan, Verb, Write
-from responder.model.alert import AlertStatus
+from responder.model.alert import AlertStatus, SourceKind
 from responder.model.errors import SettingsError, StoreUnavailableError
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Candidate, Command, Entry, EntryKind, Incident, Mode, Phase, Signal, SignalKind, Tell
@@ -225,6 +225,24 @@ async def test_a_moved_incident_gives_its_firing_alerts_back_to_the_router(store
     await store.commit(step(held, incident=replace(held.incident, phase=Phase.CLOSED, reason=Reason.MOVED), wake_at=None))
 
     assert [one.instance for one in await store.due_instances(limit=9)] == [make.alert().instance]
+
+
+async def test_events_are_listed_whatever_became_of_them_for_as_long_as_they_are_asked_for(
+    store: SqlStore, clock: FakeClock
+) -> None:
+    """Unmatched ones too, newest first; alerts of other senders are none."""
+    for number in (1, 2):
+        event = make.alert(instance=f"event/topic/type/{number}", source=SourceKind.EVENT_GRID, resolves=False)
+        for one in (RoutedAlert(alert=event, why=Reason.UNMATCHED), RoutedAlert(alert=make.alert(instance=f"a/{number}"))):
+            await store.route([one], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+        clock.forward(seconds=60)
+
+    assert [one.instance for one in await store.events(within=timedelta(hours=1), limit=9)] == [
+        "event/topic/type/2",
+        "event/topic/type/1",
+    ]
+    assert [one.instance for one in await store.events(within=timedelta(seconds=90), limit=9)] == ["event/topic/type/2"]
+    assert len(await store.events(within=timedelta(hours=1), limit=1)) == 1
 
 
 # --- claims and commits

@@ -264,6 +264,13 @@ def listed(db: Connection, now: int, why: Reason | None, firing: bool, limit: in
     return [instance(row) for row in db.execute(query)]
 
 
+def events(db: Connection, now: int, within: timedelta, limit: int) -> list[Instance]:
+    """List instances of events seen within this time, newest first; an event's instance begins so (``sources.event_grid``)."""
+    seen = T.c.seen_at > now - int(within.total_seconds() * 1000)
+    query = select(T).where(seen, T.c.instance.startswith("event/")).order_by(T.c.seen_at.desc()).limit(limit)
+    return [instance(row) for row in db.execute(query)]
+
+
 def next_due(db: Connection) -> int | None:
     """Return when the next instance must be judged again."""
     query = select(T.c.wake_at).where(T.c.wake_at.is_not(None)).order_by(T.c.wake_at).limit(1)

@@ -262,6 +262,10 @@ class SqlStore:
         """See ``ports.Store``."""
         return await self.runner.read(routing.listed, self._now, why, firing, limit)
 
+    async def events(self, *, within: timedelta, limit: int) -> Sequence[Instance]:
+        """See ``ports.Store``."""
+        return await self.runner.read(routing.events, self._now, within, limit)
+
     async def pinned(self, digests: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         """See ``ports.Store``."""
         return await self.runner.run(incidents.pinned, self._now, list(digests))
