@@ -45,6 +45,7 @@ from responder.service.report import Reporter
 from responder.service.router import Router
 from responder.service.rulebook import Rulebook
 from responder.service.selfwatch import SelfWatch
+from responder.service.storms import Storms
 from responder.service.supervisor import Supervisor
 from responder.service.switches import Switches, cluster_scope
 from responder.service.targeting import Targeting
@@ -239,6 +240,7 @@ def _assemble(
         metrics=metrics,
         limits=limits,
     )
+    storms = Storms(store=store, clock=clock)
     house = House(
         catalogue=known,
         limits=limits,
@@ -258,6 +260,7 @@ def _assemble(
             house=house,
             metrics=metrics,
             moves=moves,
+            storms=storms,
         ),
         owner=replica.id,
     )

@@ -37,6 +37,7 @@ from responder.model.storing import (
     Scopes,
     SourceHeard,
     StoredChange,
+    StormCounts,
     Transition,
 )
 from responder.model.symptom import Sighting
@@ -295,10 +296,17 @@ class Store(Protocol):
         """Return unconsumed signals and the wake counter of an incident in hand, for the permit before a write."""
 
     async def commit(self, transition: Transition) -> Committed:
-        """Store one step of an incident, with its intention, entries, outbox rows, changes and claims."""
+        """Store one step of an incident, with its intention, entries, outbox rows, changes and claims.
+
+        A step that asks for a storm's parent opens it, or tells the one that is open; an intention is not granted to an incident that a parent
+        has. An incident that is recovered or closed lets its children go: each has a RELEASED signal and is due.
+        """
 
     async def counts(self, incident: Incident, scopes: Scopes, *, symptom_window: timedelta) -> Counts:
         """Count what limits are judged by."""
+
+    async def storm(self, parent: Incident, *, symptom_window: timedelta) -> StormCounts:
+        """Count how a storm stands: what opened within the window and is not over, and the children that still wait for it."""
 
     async def signal(self, signal: Signal) -> bool:
         """Insert a signal and wake its incident; False when the incident does not exist or is closed."""

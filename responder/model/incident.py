@@ -242,7 +242,9 @@ class Incident:
         told_disagrees: ``check_disagrees`` was told.
         facts: As last read, for people.
         displaced: Of a node: the workloads whose pods had or have to leave it; what ``pods.rescheduled`` is about. At most 200.
-        parent: The storm's incident.
+        parent: The incident that has this one meanwhile: the storm's, or that of the thing it is contained in; "" when none has.
+        causes: Of a storm's parent: what made it one (``policy.storms``); empty for all others.
+        read_at: When health was last read.
         person_closed: A person closed it: its firing instances do not open another.
     """
 
@@ -289,6 +291,8 @@ class Incident:
     closed_at: datetime | None = None
     person_closed: bool = False
     parent: str = ""
+    causes: tuple[str, ...] = ()
+    read_at: datetime | None = None
     drill: bool = False
 
 

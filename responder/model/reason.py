@@ -164,7 +164,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.FOREIGN_ACTIVITY: "something else is at work on the target",
     Reason.ANOTHER_HAND: "another incident has its hand on the target",
     Reason.CONTAINED: "an incident for the thing that contains the target is open",
-    Reason.STORM: "part of a storm: its parent incident has it",
+    Reason.STORM: "many at once: one parent incident has them",
     Reason.CONTROL_PLANE_DOUBT: "the control plane itself is in doubt",
     Reason.OWN_CLUSTER: "the rung would reach the cluster that hosts the responder",
     Reason.STALE_READING: "what was read is too old to act on",

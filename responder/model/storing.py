@@ -125,6 +125,8 @@ class Scopes:
         scope: Where ``in_flight`` is counted, such as ``prod/namespace/shop``.
         in_flight: Most rungs at once in that scope; None for no limit.
         rule, max_actions, window: Most commands of this rule in this cluster within the window; None for no limit.
+        symptom, parents: Keys of incidents that hold this one while they are neither recovered nor closed: its storm's, if that one's causes
+            hold the symptom, and those of the things that it is contained in.
     """
 
     cluster: str
@@ -134,6 +136,8 @@ class Scopes:
     rule: str
     max_actions: int | None
     window: timedelta
+    symptom: str = ""
+    parents: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +156,7 @@ class Transition:
         undone: Ids of changes that were given back.
         finished: Key and outcome of a command that ended.
         release: Free the incident's claims.
+        storm: A parent to open, or to tell of one more cause when its key is taken; this incident becomes its child.
     """
 
     incident: Incident
@@ -168,6 +173,7 @@ class Transition:
     undone: tuple[int, ...] = ()
     finished: tuple[str, str] | None = None
     release: bool = False
+    storm: Incident | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,15 +182,17 @@ class Committed:
 
     Attributes:
         stored: False when the fence was lost (drop the work, never retry) or the intention was denied.
-        denied: Why an intention was not granted: ANOTHER_HAND, IN_FLIGHT or MAX_ACTIONS; None otherwise.
+        denied: Why an intention was not granted: ANOTHER_HAND, IN_FLIGHT, MAX_ACTIONS, STORM or CONTAINED; None otherwise.
         wake: The counter to give to the next commit of this work: that of the claim, so that the commit that ends it still sees whether
             anything came meanwhile.
+        parent: The storm's incident that has this one now; "" when none.
     """
 
     stored: bool
     denied: Reason | None = None
     detail: str = ""
     wake: int = 0
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,13 +203,24 @@ class Counts:
         in_flight: Claims held in the scope by other incidents.
         recent_actions: Commands of the rule in the cluster within its window.
         claimed_by: Incident that has its hand on the target; "" when none other.
-        same_symptom: Distinct targets of armed incidents with this symptom that opened within the window, this one included.
+        same_symptom: Distinct targets of incidents of this mode with this symptom that opened within the window and after the last storm ended,
+            this one included.
+        rank: How many of those came before this one.
     """
 
     in_flight: int = 0
     recent_actions: int = 0
     claimed_by: str = ""
     same_symptom: int = 1
+    rank: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StormCounts:
+    """How a storm stands, by symptom: targets that opened lately (as in ``Counts``), and children that still wait for it."""
+
+    opened: Mapping[str, int] = field(default_factory=dict)
+    waiting: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from responder.actions.catalogue import ActionCatalogue
 from responder.actions.planning import PlanSettings
 from responder.model.alert import Severity
 from responder.model.cluster import Reading
+from responder.model.health import Verdict
 from responder.model.incident import Command, Entry, Incident, Instance, Mode, Policy, Tell
 from responder.model.reason import Reason
 from responder.model.rule import Rule
@@ -59,7 +60,11 @@ class Case:
         switch: The least of the global and the cluster's mode.
         armed: Candidates that ``act:`` arms for this target now.
         counts: By candidate.
-        storm: The unclosed parent incident that holds this symptom; "" when none.
+        storm: The storm's parent incident that has this one; "" when none.
+        parked: Its storm has it, and it is not its time to be looked at: nothing was read.
+        sample: It is one of those whose evidence is taken if it is part of a storm.
+        children: How many its storm has, as far as is known; for a parent, its own.
+        causes: Of a parent: whether each of its causes is over.
         denied: Why the store did not grant the intention of the last decision; None otherwise.
         denied_detail: Whose it is.
     """
@@ -75,6 +80,10 @@ class Case:
     armed: frozenset[str] = frozenset()
     counts: Mapping[str, Counts] = field(default_factory=dict)
     storm: str = ""
+    parked: bool = False
+    sample: bool = True
+    children: int = 0
+    causes: Mapping[str, Verdict] = field(default_factory=dict)
     denied: Reason | None = None
     denied_detail: str = ""
 
@@ -91,7 +100,7 @@ class Decision:
         scopes: For ``intend``.
         give_back: Give back what the incident holds (recovered or closed).
         release: Free its claims.
-        storm: Open the storm's parent incident.
+        storm: Open the storm's parent incident for this cause (``policy.storms``); "" for none.
         resolve_again: Resolve the target again.
         finished: Key and outcome of the command that ended.
         again: Nothing to wait for: decide again at once on a fresh reading.
@@ -106,7 +115,7 @@ class Decision:
     scopes: Scopes | None = None
     give_back: bool = False
     release: bool = False
-    storm: bool = False
+    storm: str = ""
     resolve_again: bool = False
     finished: tuple[str, str] | None = None
     again: bool = False

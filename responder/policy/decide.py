@@ -20,14 +20,16 @@ from responder.model.incident import Approval, Command, EntryKind, Incident, Mod
 from responder.model.reason import SENTENCES, Reason
 from responder.model.rule import DEFAULT_PAGE, Call, PageWhen, Rule, Rung
 from responder.model.target import Target, TargetKind
-from responder.policy import leading
+from responder.policy import guards, leading, storms
 from responder.policy.case import APPROVAL_LASTS, DISAGREES_AFTER, JUDGED_EVERY, LOOKED_AT_EVERY, Case, Decision
 from responder.policy.desk import Desk
 from responder.policy.escalate import UNKNOWNS, escalate, next_page_at, page_reason, stand_down
 from responder.policy.grouping import fires
+from responder.policy.guards import tighten
 from responder.policy.ladder import LadderEvent
 from responder.policy.permission import disarmed, permission, scopes_of
 from responder.policy.signals import STICKY
+from responder.policy.storms import STORM
 from responder.rules.compile import DEFAULT_HEALTHY
 
 MOST_ATTEMPTS = 2
@@ -38,9 +40,6 @@ LEAST_HEALTHY_READS = 3
 
 MOST_DISPLACED = 200
 """Workloads that an incident remembers; a node carries at most 250 pods."""
-
-STORM = "storm:"
-"""Prefix of the symptom of a parent incident."""
 
 
 def wanted(incident: Incident, rules: Mapping[str, Rule]) -> tuple[Call, ...]:
@@ -123,10 +122,16 @@ def conclude(case: Case, *, outcome: Outcome, reason: Reason, detail: str) -> De
 def _judge(desk: Desk) -> None:
     """Phase open: evidence, leader, health, then the next rung."""
     case, incident = desk.case, desk.incident
-    if incident.symptom.startswith(STORM):
+    if storms.is_parent(incident):
         desk.move(LadderEvent.NO_RUNG_LEFT, Reason.STORM, incident.detail)
+        if incident.mode is Mode.SHADOW:
+            desk.tell_shadow()
         return
-    if incident.evidence_at is None and not case.storm:
+    if case.parked:
+        desk.hold_back(Reason.STORM, f"its storm is {case.storm}")
+        return
+    crowd = _crowd(desk, case.rules.get(incident.symptom))
+    if incident.evidence_at is None and (case.sample or not (crowd or case.storm)):
         desk.capture = True
         return
     choice = leading.choose(incident, case.rules, case.instances, case.reading, now=case.now)
@@ -140,6 +145,14 @@ def _judge(desk: Desk) -> None:
         acted = any(run.outcome is not None and run.started_at >= desk.opened_at for run in incident.runs)
         desk.move(LadderEvent.HEALTHY, Reason.HEALTHY if acted else Reason.ALREADY_HEALTHY, health.detail)
         _count_healthy(desk, health)
+        return
+    crowd = crowd or _crowd(desk, leader)
+    if crowd and not case.storm:
+        desk.storm = storms.of_symptom(incident.symptom)
+        desk.hold_back(Reason.STORM, crowd)
+        return
+    if case.storm:
+        desk.hold_back(Reason.STORM, f"its storm is {case.storm}")
         return
     if incident.unresolved:
         desk.hold_back(Reason.TARGET_UNRESOLVED, incident.resolution)
@@ -187,8 +200,7 @@ def _climb(desk: Desk, leader: Rule) -> None:
         return
     verdict = permission(case, leader, rung)
     if verdict.ruling is not Ruling.ALLOW:
-        desk.storm = verdict.reason is Reason.SAME_SYMPTOM
-        desk.hold_back(Reason.STORM if desk.storm else verdict.reason, verdict.detail)
+        desk.hold_back(verdict.reason, verdict.detail)
         return
     plans = _plan(desk, leader, rung, attempt=len(begun) + 1)
     if isinstance(plans, Refusal):
@@ -283,7 +295,7 @@ def _verify(desk: Desk) -> None:
 
 
 def _watch_exhausted(desk: Desk) -> None:
-    if desk.incident.symptom.startswith(STORM):
+    if storms.is_parent(desk.incident):
         _watch_storm(desk)
         return
     health = _read_health(desk, _leader(desk))
@@ -294,14 +306,17 @@ def _watch_exhausted(desk: Desk) -> None:
 
 
 def _watch_storm(desk: Desk) -> None:
-    """Judge a parent incident: it is over when its symptom has been within the limit for a while."""
-    incident = desk.incident
-    counts = desk.case.counts.get(incident.symptom.removeprefix(STORM))
-    limit = desk.case.house.limits.same_symptom
-    if counts is None or counts.same_symptom > limit.count:
+    """Judge a parent incident: it is over when every one of its causes has been over for a while."""
+    case = desk.case
+    known = {cause: case.causes[cause] for cause in desk.incident.causes if cause in case.causes}
+    said = "; ".join(storms.said_of(cause, one.detail) for cause, one in known.items())
+    over = len(known) == len(desk.incident.causes) and all(one.ruling is Ruling.ALLOW for one in known.values())
+    health = CheckReading(health=Health.HEALTHY if over else Health.UNHEALTHY, detail=said or "not counted")
+    desk.change(health=health.health, health_detail=health.detail, facts={"children": case.children})
+    if not over:
         _break_streak(desk)
-    elif _count_healthy(desk, CheckReading(health=Health.HEALTHY, detail="the limit on one symptom holds again")):
-        _recover(desk, CheckReading(health=Health.HEALTHY, detail="the limit on one symptom holds again"))
+    elif _count_healthy(desk, health):
+        _recover(desk, CheckReading(health=Health.HEALTHY, detail=f"the limits hold again ({said})"))
 
 
 def _watch_recovered(desk: Desk) -> None:
@@ -309,7 +324,7 @@ def _watch_recovered(desk: Desk) -> None:
     firing = [one for one in case.instances if fires(one, now=case.now)]
     leader = _leader(desk)
     recovered_at = incident.recovered_at or case.now
-    storm = incident.symptom.startswith(STORM)  # closed at once: the next storm is an incident, and a page, of its own
+    storm = storms.is_parent(incident)  # closed at once: the next storm is an incident, and a page, of its own
     if storm or not firing:
         reopen_within = leader.reopen_within if leader else timedelta(hours=12)
         if storm or case.now - recovered_at >= reopen_within:
@@ -339,8 +354,6 @@ def _held_back(desk: Desk, health: CheckReading) -> tuple[Reason, str] | None:
     case, incident = desk.case, desk.incident
     if health.health is Health.UNKNOWN:
         return Reason.UNKNOWN, health.detail
-    if case.storm:
-        return Reason.STORM, f"its storm is {case.storm}"
     if incident.paused_by:
         return Reason.PAUSED, f"by {incident.paused_by}"
     stop = disarmed(case, incident.leader)
@@ -349,6 +362,16 @@ def _held_back(desk: Desk, health: CheckReading) -> tuple[Reason, str] | None:
     if case.denied is not None:
         return case.denied, case.denied_detail
     return None
+
+
+def _crowd(desk: Desk, rule: Rule | None) -> str:
+    """Return what was counted when too many targets have this symptom: a common cause; "" when not."""
+    counts = desk.case.counts.get(desk.incident.leader or desk.incident.symptom) or next(iter(desk.case.counts.values()), None)
+    if counts is None:
+        return ""
+    limits = tighten(desk.case.house.limits, rule.guards) if rule is not None else desk.case.house.limits
+    verdict = guards.same_symptom(limits, targets=counts.same_symptom)
+    return "" if verdict.ruling is Ruling.ALLOW else verdict.detail
 
 
 def _plan(desk: Desk, leader: Rule, rung: Rung, *, attempt: int) -> tuple[Plan, ...] | Refusal:
@@ -491,7 +514,7 @@ def _read_health(desk: Desk, leader: Rule | None) -> CheckReading:
         since = None
     desk.change(health=health.health, health_detail=health.detail, unknown_since=since)
     if desk.case.reading is not None:
-        desk.change(facts=dict(desk.case.reading.facts))
+        desk.change(facts=dict(desk.case.reading.facts), read_at=desk.case.reading.read_at)
         _remember_displaced(desk, desk.case.reading)
     return health
 
@@ -551,26 +574,44 @@ def _tell_people(desk: Desk) -> Decision:
     if desk.capture:
         return desk.decision(wake_at=case.now)
     _keep_clocks(desk)
+    _keep_parent(desk)
     rule = _first(desk)
     page = (rule.page if rule else None) or DEFAULT_PAGE[desk.incident.severity]
-    if desk.incident.symptom.startswith(STORM):
+    if storms.is_parent(desk.incident):
         page = PageWhen.OPEN
     wait = case.house.limits.group_wait
     reason = page_reason(desk.incident, page=page, group_wait=wait, now=case.now)
     before = desk.incident.escalation
-    incident, tells = escalate(desk.incident, reason=reason, policy=case.house.routes.get(desk.incident.severity), now=case.now)
-    desk.incident = incident
-    desk.tells += tells
+    if desk.incident.parent:
+        reason = None
+    later = storms.pages_at(desk.incident) if storms.is_parent(desk.incident) else case.now
+    if not desk.incident.parent and later <= case.now:  # a child's levels keep their times, and go on when it is let go
+        policy = case.house.routes.get(desk.incident.severity)
+        incident, tells = escalate(desk.incident, reason=reason, policy=policy, now=case.now)
+        desk.incident = incident
+        desk.tells += tells
+    else:
+        incident, tells = desk.incident, ()
     for tell in tells:
         channels = ", ".join(tell.channels)
         desk.note(EntryKind.PAGE, tell.reason, f"{tell.kind} level {tell.level} to {channels}: {SENTENCES[tell.reason]}")
-    if reason is not None and before.paged_at is None and incident.escalation.paged_at is None:
+    if later <= case.now and reason is not None and before.paged_at is None and incident.escalation.paged_at is None:
         desk.say_once(EntryKind.PAGE, Reason.UNDELIVERED, f"no policy is configured for severity {incident.severity}")
     wake_at = desk.look_again_at()
-    paged = next_page_at(incident, page=page, group_wait=wait, now=case.now)
+    paged = None if incident.parent else next_page_at(incident, page=page, group_wait=wait, now=case.now)
+    if later > case.now:
+        paged = later
     if wake_at is not None and paged is not None:
         wake_at = min(wake_at, paged)
     return desk.decision(wake_at=wake_at)
+
+
+def _keep_parent(desk: Desk) -> None:
+    """Keep who has this incident meanwhile; one that proves what it did still does so, and calls nobody."""
+    incident = desk.incident
+    waits = incident.phase is Phase.WAITING and incident.reason is Reason.STORM
+    verifies = incident.phase in {Phase.VERIFYING, Phase.OPEN, Phase.ACTING} and incident.health is not Health.HEALTHY
+    desk.change(parent=desk.case.storm if waits or verifies else "")
 
 
 def _keep_clocks(desk: Desk) -> None:

@@ -18,6 +18,7 @@ from responder.policy.escalate import stand_down
 from responder.policy.grouping import fires
 from responder.policy.ladder import LadderEvent, advance
 from responder.policy.permission import least_mode
+from responder.policy.storms import is_parent, look_at
 
 SOON = timedelta(seconds=5)
 """The shortest pause between two looks at one incident."""
@@ -36,7 +37,7 @@ class Desk:
         self.scopes: Scopes | None = None
         self.give_back = False
         self.release = False
-        self.storm = False
+        self.storm = ""
         self.resolve_again = False
         self.finished: tuple[str, str] | None = None
 
@@ -153,6 +154,8 @@ class Desk:
                 ends = [run.prove_by for run in incident.runs[-1:] if run.prove_by is not None and run.prove_by > now]
                 return min([now + proving, *ends])
             case Phase.WAITING:
+                if incident.reason is Reason.STORM:
+                    return max(now + SOON, look_at(incident, children=self.case.children))
                 young = self.opened_at + self.case.house.limits.group_wait
                 return young if incident.reason is Reason.GROUP_WAIT and young > now else now + JUDGED_EVERY
             case Phase.EXHAUSTED:
@@ -166,6 +169,8 @@ class Desk:
         now = self.case.now
         if any(fires(one, now=now) for one in self.case.instances):
             return now + LOOKED_AT_EVERY
+        if is_parent(self.incident):
+            return now
         rule = self.case.rules.get(self.incident.leader)
         reopen_within = rule.reopen_within if rule else timedelta(hours=12)
         return max(now + SOON, (self.incident.recovered_at or now) + reopen_within)

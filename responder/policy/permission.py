@@ -6,6 +6,7 @@ Never here: what a limit is (``guards``) or what follows from the answer (``deci
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from responder.model.action import Plan
@@ -15,7 +16,7 @@ from responder.model.reason import Reason
 from responder.model.rule import Rule, Rung
 from responder.model.storing import Counts, Scopes
 from responder.model.target import TargetKind
-from responder.policy import guards
+from responder.policy import guards, storms
 from responder.policy.case import Case
 from responder.policy.guards import Limits, tighten
 
@@ -105,13 +106,7 @@ def scopes_of(case: Case, rule: Rule, rung: Rung, plans: tuple[Plan, ...]) -> Sc
     held = [one for plan in plans for one in (plan.target, *plan.touches)]
     identities = tuple(dict.fromkeys((case.incident.target.identity, *(one.identity for one in held))))
     if rung.grade >= 1:
-        return Scopes(
-            cluster=scopes.cluster,
-            target=identities,
-            scope=scope_of(case.incident, case.reading.facts if case.reading else None),
-            in_flight=scopes.in_flight,
-            rule=scopes.rule,
-            max_actions=scopes.max_actions,
-            window=scopes.window,
-        )
+        parents = (storms.parent_key(case.incident.cluster, case.incident.mode),)
+        scope = scope_of(case.incident, case.reading.facts if case.reading else None)
+        return replace(scopes, target=identities, scope=scope, symptom=case.incident.symptom, parents=parents)
     return Scopes(cluster=scopes.cluster, target=(), scope="", in_flight=None, rule="", max_actions=None, window=scopes.window)

@@ -43,6 +43,8 @@ def _one(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, Ent
     by = signal.by or "somebody"
     text = str(signal.body.get("text", ""))
     match signal.kind:
+        case SignalKind.FIRED if "cause" in signal.body:
+            return _widen(incident, signal)
         case SignalKind.FIRED:
             return join(incident, signal), Reason.JOINED, f"alert {signal.body.get('name', '')} joined", EntryKind.ALERT
         case SignalKind.RESOLVED:
@@ -76,6 +78,16 @@ def _one(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, Ent
                 person_closed=signal.kind is SignalKind.CLOSED,
             )
             return closed, reason, f"closed by {by} {text}".rstrip(), person
+
+
+def _widen(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, EntryKind]:
+    """Take one more cause into a storm's parent."""
+    cause, said = str(signal.body["cause"]), str(signal.body.get("detail", ""))
+    if cause in incident.causes:
+        return incident, Reason.REPEATED, f"{said}, found by another child", EntryKind.DECISION
+    wider = replace(incident, causes=(*incident.causes, cause), healthy_since=None, healthy_reads=0)
+    detail = f"{incident.detail}; {said}" if incident.detail else said
+    return replace(wider, detail=detail), Reason.STORM, f"another cause: {said}", EntryKind.DECISION
 
 
 def join(incident: Incident, signal: Signal) -> Incident:

@@ -7,7 +7,7 @@ here: judgement.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -32,6 +32,14 @@ STEADY_FOR = timedelta(minutes=2)
 """Ready this long without a failing pod, a revision is remembered as healthy."""
 
 
+class _NotWantedError(Exception):
+    """When its turn came, it was not to be read any more."""
+
+
+async def _always() -> bool:
+    return True
+
+
 class Reader:
     """Reads targets of all configured clusters."""
 
@@ -46,34 +54,56 @@ class Reader:
         """Return the view of a configured cluster."""
         return self._views.get(cluster)
 
-    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
+    async def snapshot(
+        self, target: Target, *, displaced: Sequence[Target] = (), still: Callable[[], Awaitable[bool]] = _always
+    ) -> Snapshot:
         """Read a target, with what we remember of its revisions; ``displaced``: see ``ports.ClusterView.snapshot``.
 
         Raises:
             RemoteError: When the target could not be read; also ``TransientError`` when it took too long.
         """
         view = self._views[target.cluster]
-        async with self._slots[target.cluster], asyncio.timeout(READ_WITHIN.total_seconds()):
-            snapshot = await view.snapshot(target, displaced=displaced)
+        async with self._slots[target.cluster]:
+            if not await still():
+                raise _NotWantedError
+            async with asyncio.timeout(READ_WITHIN.total_seconds()):
+                snapshot = await view.snapshot(target, displaced=displaced)
         return await self._remember(snapshot)
 
-    async def read(self, incident: Incident, calls: Sequence[Call], instances: Sequence[Instance]) -> tuple[Reading | None, str]:
-        """Return what an incident is judged by, or None and why it could not be read."""
-        now = self._clock.now()
+    async def read(
+        self,
+        incident: Incident,
+        calls: Sequence[Call],
+        instances: Sequence[Instance],
+        *,
+        still: Callable[[], Awaitable[bool]] = _always,
+    ) -> tuple[Reading | None, str]:
+        """Return what an incident is judged by, or None and why it could not be read.
+
+        Args:
+            incident: Whose target is read.
+            calls: The checks that are asked.
+            instances: Its alerts.
+            still: Asked when its turn has come: whether it is still to be read.
+        """
         snapshot: Snapshot | None = None
         problem = ""
         if incident.target.kind is not TargetKind.NONE and not incident.unresolved:
             if incident.target.cluster not in self._views:
                 return None, f"cluster {incident.target.cluster or '(none)'} is not configured"
             try:
-                snapshot = await self.snapshot(incident.target, displaced=incident.displaced)
+                snapshot = await self.snapshot(incident.target, displaced=incident.displaced, still=still)
+            except _NotWantedError:
+                return None, ""
             except TimeoutError:
                 problem = f"reading {incident.target} took longer than {READ_WITHIN.total_seconds():.0f} s"
             except RemoteError as error:
                 problem = str(error)
             if snapshot is None:
                 return None, problem
-        return self.derive(snapshot, calls, instances, now=now), ""
+        elif not await still():
+            return None, ""
+        return self.derive(snapshot, calls, instances, now=self._clock.now()), ""
 
     def derive(
         self, snapshot: Snapshot | None, calls: Sequence[Call], instances: Sequence[Instance], *, now: datetime
@@ -88,7 +118,8 @@ class Reader:
                 checks[call.canonical] = CheckReading(health=Health.UNKNOWN, detail=f"no check is called {call.name}")
                 continue
             checks[call.canonical] = check.judge(snapshot, call.arguments, instances=tuple(instances), firing=firing, now=now)
-        return Reading(read_at=now, facts=facts, had_none=had_none, checks=checks, snapshot=snapshot)
+        read_at = snapshot.read_at if snapshot is not None else now
+        return Reading(read_at=read_at, facts=facts, had_none=had_none, checks=checks, snapshot=snapshot)
 
     async def _remember(self, snapshot: Snapshot) -> Snapshot:
         workload = snapshot.workload

@@ -18,12 +18,13 @@ import structlog
 
 from responder.model.errors import InvariantError, RemoteError, StoreUnavailableError
 from responder.model.evidence import EvidenceItem
-from responder.model.incident import Entry, EntryKind, Incident, Phase
+from responder.model.incident import Entry, EntryKind, Incident, Phase, SignalKind
 from responder.model.reason import Reason
 from responder.model.rule import Rule
-from responder.model.storing import Claimed, Counts, DeliveryState, Transition
+from responder.model.storing import Claimed, Counts, Transition
+from responder.policy import storms
 from responder.policy.case import Case, Decision, House
-from responder.policy.decide import STORM, conclude, decide, wanted
+from responder.policy.decide import conclude, decide, wanted
 from responder.policy.permission import counting_scopes
 from responder.policy.signals import take_in
 from responder.ports import Clock, Store
@@ -31,7 +32,7 @@ from responder.service.hands import Ended, Hands, Held
 from responder.service.moves import Moves
 from responder.service.pinning import Pins
 from responder.service.reading import Reader
-from responder.service.storms import storm_alert, storm_key
+from responder.service.storms import Storms
 from responder.service.switches import Switches
 from responder.telemetry import Metrics, logger
 
@@ -57,6 +58,7 @@ class WorkerParts:
     house: House
     metrics: Metrics
     moves: Moves
+    storms: Storms
 
 
 class Worker:
@@ -168,10 +170,11 @@ class Worker:
                 return
             denied = None
             if decision.capture:
+                self._parts.storms.sampled(decision.incident)
                 decision = await self._with_evidence(held, decision)
             committed_incident = held.incident
             held.incident = decision.incident
-            keep = decision.intend is not None or decision.again or decision.give_back or decision.storm
+            keep = decision.intend is not None or decision.again or decision.give_back
             result = await self._store.commit(
                 Transition(
                     incident=decision.incident,
@@ -189,6 +192,7 @@ class Worker:
                     ),
                     finished=decision.finished,
                     release=decision.release,
+                    storm=self._parts.storms.asked(decision.incident, decision.storm) if decision.storm else None,
                 )
             )
             if not result.stored:
@@ -199,10 +203,9 @@ class Worker:
                 denied = (result.denied, result.detail)
                 continue
             held.wake = result.wake
+            held.incident = replace(decision.incident, parent=result.parent)
             consumed, told = (), ()
             self._say(committed_incident, decision)
-            if decision.storm:
-                await self._open_storm(decision.incident)
             if decision.resolve_again:
                 await self._parts.moves.resolve_again(held)
             if decision.give_back or decision.finished:
@@ -243,15 +246,21 @@ class Worker:
     async def _case(self, held: Held, denied: tuple[Reason, str] | None) -> Case:
         incident = held.incident
         parts = self._parts
+        if storms.is_parent(incident):
+            return await self._parent_case(held)
+        parent: Incident | None = None
+
+        async def still() -> bool:  # asked when its turn has come: a storm shows itself while hundreds wait for theirs
+            nonlocal parent
+            parent = await parts.storms.parent_of(incident)
+            return parent is None or not self._parked(held, parent)
+
         reading, problem = (None, "")
-        if incident.phase is not Phase.CLOSED and not incident.symptom.startswith(STORM):
-            reading, problem = await parts.reader.read(incident, wanted(incident, held.rules), held.instances)
-        counts = await self._counts(incident, held.rules)
-        storm = ""
-        if incident.symptom and not incident.symptom.startswith(STORM):
-            key = storm_key(incident)
-            parent = (await self._store.unclosed([key])).get(key)
-            storm = parent.id if parent is not None and parent.phase is not Phase.RECOVERED else ""
+        if incident.phase is not Phase.CLOSED:
+            reading, problem = await parts.reader.read(incident, wanted(incident, held.rules), held.instances, still=still)
+        parked = parent is not None and self._parked(held, parent)
+        counts = {} if parked else await self._counts(incident, held.rules)
+        sample = incident.evidence_at is None and parts.storms.may_sample(incident, next(iter(counts.values()), None))
         return Case(
             incident=incident,
             now=self._clock.now(),
@@ -263,19 +272,43 @@ class Worker:
             switch=await parts.switches.least(incident.cluster),
             armed=frozenset(name for name in held.rules if parts.switches.armed(name, incident.target)),
             counts=counts,
-            storm=storm,
+            storm=parent.id if parent is not None else "",
+            parked=parked,
+            sample=sample,
+            children=_children(parent, counts),
             denied=denied[0] if denied else None,
             denied_detail=denied[1] if denied else "",
+        )
+
+    def _parked(self, held: Held, parent: Incident) -> bool:
+        """Tell whether an incident is left alone by its storm: nothing was said to it that asks for a look, and its own time has not come."""
+        incident = held.incident
+        if incident.phase not in {Phase.OPEN, Phase.WAITING} or any(
+            signal.kind is not SignalKind.FIRED for signal in held.claimed.signals
+        ):
+            return False
+        waits = incident.phase is Phase.WAITING and incident.reason is Reason.STORM
+        return not waits or self._clock.now() < storms.look_at(incident, children=_children(parent, {}))
+
+    async def _parent_case(self, held: Held) -> Case:
+        """Gather what a storm's parent is judged by: its causes, counted and read anew."""
+        incident, parts = held.incident, self._parts
+        limits = parts.house.limits
+        counts = await self._store.storm(incident, symptom_window=limits.same_symptom.window)
+        return Case(
+            incident=incident,
+            now=self._clock.now(),
+            house=parts.house,
+            rules=held.rules,
+            instances=held.instances,
+            switch=await parts.switches.least(incident.cluster),
+            causes=storms.standing(incident, counts, limits, nodes=None, reached=None),
+            children=sum(counts.waiting.values()),
         )
 
     async def _counts(self, incident: Incident, rules: Mapping[str, Rule]) -> dict[str, Counts]:
         """Count for each candidate; only where a rung may be judged."""
         window = self._parts.house.limits.same_symptom.window
-        if incident.symptom.startswith(STORM):
-            symptom = incident.symptom.removeprefix(STORM)
-            plain = replace(incident, symptom=symptom)
-            scopes = counting_scopes(plain, symptom, self._parts.house.limits)
-            return {symptom: await self._store.counts(plain, scopes, symptom_window=window)}
         if incident.phase not in {Phase.OPEN, Phase.WAITING, Phase.VERIFYING, Phase.RECOVERED}:
             return {}
         return {
@@ -349,10 +382,6 @@ class Worker:
             Transition(incident=held.incident, fence=held.claimed.fence, wake=held.wake, wake_at=wake_at or self._clock.now())
         )
 
-    async def _open_storm(self, incident: Incident) -> None:
-        alert = storm_alert(incident, now=self._clock.now(), limits=self._parts.house.limits)
-        await self._store.route([alert], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
-
     def _say(self, before: Incident, decision: Decision) -> None:
         after = decision.incident
         if (before.phase, before.reason) != (after.phase, after.reason):
@@ -366,6 +395,12 @@ class Worker:
                 mode=after.mode,
                 wake_at=decision.wake_at,
             )
+
+
+def _children(parent: Incident | None, counts: Mapping[str, Counts]) -> int:
+    """Return how many children a storm has, as far as is known before its parent has counted them."""
+    counted = int(parent.facts.get("children", 0)) if parent is not None else 0
+    return max([counted, *(one.same_symptom for one in counts.values())])
 
 
 def _documents(claimed: Claimed) -> dict[str, tuple[str, Mapping[str, object]]]:

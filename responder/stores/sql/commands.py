@@ -8,10 +8,10 @@ from datetime import timedelta
 from sqlalchemy import Connection, delete, distinct, func, insert, select, update
 
 from responder.model.action import Change
-from responder.model.incident import Command, Incident, Mode
+from responder.model.incident import Command, Incident
 from responder.model.reason import Reason
 from responder.model.storing import Counts, Scopes, StoredChange
-from responder.stores.sql import tables
+from responder.stores.sql import parents, tables
 from responder.stores.sql.codec import instant, pack, span, unpack
 from responder.stores.sql.dialect import insert_new, take_turns
 
@@ -30,6 +30,9 @@ def denied(db: Connection, now: int, incident: Incident, scopes: Scopes) -> tupl
     if not scopes.target:
         return None
     take_turns(db, tables.cluster_turns, "cluster", scopes.cluster)
+    parent = parents.held_by(db, incident, scopes)
+    if parent is not None:
+        return parent
     other = _holder(db, scopes.target, incident.id)
     if other is not None:
         return Reason.ANOTHER_HAND, f"{other[0]} holds {other[1]}"
@@ -100,20 +103,13 @@ def _recent(db: Connection, now: int, scopes: Scopes) -> int:
 def counts(db: Connection, now: int, incident: Incident, scopes: Scopes, symptom_window: timedelta) -> Counts:
     """Count what limits are judged by."""
     other = _holder(db, scopes.target, incident.id)
-    I = tables.incidents  # noqa: N806, E741
-    same = db.execute(
-        select(func.count(distinct(I.c.target))).where(
-            I.c.cluster == incident.cluster,
-            I.c.symptom == incident.symptom,
-            I.c.mode == str(Mode.ARMED),
-            I.c.opened_at > now - span(symptom_window),
-        )
-    ).scalar()
+    same, rank = parents.opened_lately(db, now, incident, symptom_window)
     return Counts(
         in_flight=_running(db, scopes.scope, incident.id),
         recent_actions=_recent(db, now, scopes),
         claimed_by=other[0] if other else "",
-        same_symptom=int(same or 0),
+        same_symptom=same,
+        rank=rank,
     )
 
 

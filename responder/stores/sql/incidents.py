@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,7 @@ from responder.model.errors import InvariantError
 from responder.model.incident import STATE_VERSION, Entry, EntryKind, Incident, Mode, Phase, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Claimed, Committed, Transition
-from responder.stores.sql import commands, routing, tables
+from responder.stores.sql import commands, parents, routing, tables
 from responder.stores.sql import outbox as outbox_operations
 from responder.stores.sql.codec import (
     WRITTEN_VERSION,
@@ -55,6 +55,7 @@ def _columns(incident: Incident) -> dict[str, Any]:
         "cluster": incident.cluster,
         "target": incident.target.identity,
         "symptom": incident.symptom,
+        "parent": incident.parent,
         "phase": str(incident.phase),
         "severity": str(incident.severity),
         "opened_at": millis(incident.reopened_at or incident.opened_at),
@@ -230,6 +231,9 @@ def commit(db: Connection, now: int, step: Transition) -> Committed:
     row = db.execute(select(T.c.fence, T.c.wake).where(T.c.id == step.incident.id).with_for_update()).first()
     if row is None or row.fence != step.fence:
         return Committed(stored=False, detail="the fence is lost")
+    incident = step.incident
+    if step.storm is not None:
+        incident = replace(incident, parent=parents.ask(db, now, incident.id, step.storm))
     if step.intend is not None:
         if step.scopes is None:
             raise InvariantError(
@@ -252,17 +256,19 @@ def commit(db: Connection, now: int, step: Transition) -> Committed:
         keep_entry(db, step.incident.id, entry)
     for tell in step.tells:
         outbox_operations.add(db, now, step.incident, tell)
-    closed = step.incident.phase is Phase.CLOSED
+    closed = incident.phase is Phase.CLOSED
     wake_at = None if closed else now if row.wake != step.wake else (not_before(step.wake_at) or now)
-    values = {**_columns(step.incident), "wake_at": wake_at}
+    values = {**_columns(incident), "wake_at": wake_at}
     if closed:
-        values["closed_at"] = maybe_millis(step.incident.closed_at) or now
+        values["closed_at"] = maybe_millis(incident.closed_at) or now
     if not step.keep or closed:
         values["lease_until"] = 0
     db.execute(update(T).where(T.c.id == step.incident.id).values(**values))
+    if incident.phase in {Phase.RECOVERED, Phase.CLOSED}:
+        parents.let_go(db, now, incident)
     if closed:
-        _end(db, now, step.incident)
-    return Committed(stored=True, wake=step.wake)
+        _end(db, now, incident)
+    return Committed(stored=True, wake=step.wake, parent=incident.parent)
 
 
 def _end(db: Connection, now: int, incident: Incident) -> None:

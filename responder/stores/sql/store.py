@@ -29,10 +29,22 @@ from responder.model.storing import (
     Scopes,
     SourceHeard,
     StoredChange,
+    StormCounts,
     Transition,
 )
 from responder.ports import Clock
-from responder.stores.sql import auditing, commands, deliveries, forgetting, incidents, keeping, outbox, replicas, routing
+from responder.stores.sql import (
+    auditing,
+    commands,
+    deliveries,
+    forgetting,
+    incidents,
+    keeping,
+    outbox,
+    parents,
+    replicas,
+    routing,
+)
 from responder.stores.sql.codec import instant, millis, not_before
 from responder.stores.sql.database_time import DatabaseTime
 from responder.stores.sql.runners.inline import InlineRunner
@@ -208,6 +220,10 @@ class SqlStore:
     async def counts(self, incident: Incident, scopes: Scopes, *, symptom_window: timedelta) -> Counts:
         """See ``ports.Store``."""
         return await self.runner.run(commands.counts, self._now, incident, scopes, symptom_window)
+
+    async def storm(self, parent: Incident, *, symptom_window: timedelta) -> StormCounts:
+        """See ``ports.Store``."""
+        return await self.runner.run(parents.storm, self._now, parent, symptom_window)
 
     async def signal(self, signal: Signal) -> bool:
         """See ``ports.Store``."""

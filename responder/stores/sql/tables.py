@@ -104,6 +104,7 @@ incidents = Table(
     Column("cluster", Words, nullable=False),
     Column("target", Words, nullable=False),
     Column("symptom", Words, nullable=False),
+    Column("parent", Words, nullable=False, server_default=""),
     Column("phase", Words, nullable=False),
     Column("severity", Words, nullable=False),
     Column("opened_at", BigInteger, nullable=False),
@@ -128,6 +129,7 @@ Index("incidents_due", incidents.c.wake_at, sqlite_where=text("phase != 'closed'
 Index("incidents_leased", incidents.c.lease_until, sqlite_where=text("lease_until > 0"), postgresql_where=text("lease_until > 0"))
 Index("incidents_opened", incidents.c.opened_at)
 Index("incidents_closed", incidents.c.closed_at)
+Index("incidents_parent", incidents.c.parent, sqlite_where=text("parent != ''"), postgresql_where=text("parent != ''"))
 Index("incidents_symptom", incidents.c.cluster, incidents.c.symptom, incidents.c.opened_at)
 
 signals = Table(

@@ -600,22 +600,6 @@ def test_a_person_closes_from_any_phase(phase: Phase) -> None:
     assert (decision.wake_at, decision.release) == (None, True)
 
 
-def test_a_storm_pages_ends_when_the_limit_holds_again_and_is_closed_at_once() -> None:
-    """The next storm is an incident, and a page, of its own."""
-    parent = make.incident(symptom="storm:crash", candidates=(), key="armed:storm")
-    opened = decide(make.case(parent, rules={}, reading=None, instances=()))
-    incident = opened.incident
-    for minutes in (1.0, 2.0, 3.0):
-        at = make.NOON + minutes * M
-        calm = make.case(incident, rules={}, reading=None, instances=(), now=at, counts={"crash": Counts(same_symptom=2)})
-        incident = decide(calm).incident
-    closed = decide(make.case(incident, rules={}, reading=None, now=make.NOON + 4 * M))
-
-    assert (outcome(opened), opened.tells[0].reason) == ((Phase.EXHAUSTED, Reason.STORM), Reason.STORM)
-    assert incident.phase is Phase.RECOVERED
-    assert outcome(closed) == (Phase.CLOSED, Reason.QUIET)
-
-
 # --- shadow
 
 

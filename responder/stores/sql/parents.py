@@ -1,0 +1,119 @@
+"""Storms and what contains: the parent that a child asks for, who holds whom, and letting children go."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Connection, case, distinct, func, insert, select, tuple_, update
+
+from responder.model.incident import EntryKind, Incident, Phase, SignalKind
+from responder.model.reason import Reason
+from responder.model.storing import Scopes, StormCounts
+from responder.policy import storms
+from responder.stores.sql import incidents, tables
+from responder.stores.sql.codec import millis, pack, span, unpack_incident
+
+T = tables.incidents
+S = tables.signals
+OVER = ("recovered", "closed")
+
+
+def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
+    """Open a parent, or tell the one that has its key of a cause that is new to it; return its id.
+
+    "" while the last storm's parent is recovered and not closed yet: it takes nobody any more, and whoever asks looks again.
+    """
+    query = select(T.c.id, T.c.phase, T.c.state, T.c.state_v).where(T.c.key == seed.key, tables.UNCLOSED)
+    row = db.execute(query).first()
+    if row is None:
+        incidents.open_new(db, now, seed)
+        data = {"causes": list(seed.causes), "child": child}
+        incidents.note(db, seed.id, now, EntryKind.DECISION, Reason.OPENED, seed.detail, data)
+        return seed.id
+    if row.phase in OVER:
+        return ""
+    known = set(unpack_incident(row.state, row.state_v).causes) | _told(db, row.id)
+    for cause in seed.causes:
+        if cause not in known:
+            body = pack({"cause": cause, "detail": seed.detail, "child": child})
+            values = {"incident": row.id, "kind": str(SignalKind.FIRED), "at": now, "by": "responder", "body": body}
+            db.execute(insert(S).values(**values))
+            db.execute(update(T).where(T.c.id == row.id).values(wake_at=now, wake=T.c.wake + 1))
+    return str(row.id)
+
+
+def _told(db: Connection, parent: str) -> set[str]:
+    return {str(one.body["cause"]) for one in incidents.signals_of(db, parent) if "cause" in one.body}
+
+
+def held_by(db: Connection, incident: Incident, scopes: Scopes) -> tuple[Reason, str] | None:
+    """Return the incident that has this one meanwhile, and as what; None when none has."""
+    if not scopes.parents:
+        return None
+    query = select(T.c.state, T.c.state_v).where(T.c.key.in_(list(scopes.parents)), tables.UNCLOSED, T.c.phase.not_in(OVER))
+    for row in db.execute(query.order_by(T.c.id)):
+        one = unpack_incident(row.state, row.state_v)
+        if one.id == incident.id:
+            continue
+        if not storms.is_parent(one):
+            return Reason.CONTAINED, f"{one.id} is for {one.target}"
+        if storms.covers(one.causes, scopes.symptom):
+            return Reason.STORM, f"its storm is {one.id}"
+    return None
+
+
+def let_go(db: Connection, now: int, parent: Incident) -> None:
+    """Tell every child of an incident that is over, and wake it."""
+    children = select(T.c.id).where(T.c.parent == parent.id, T.c.parent != "", tables.UNCLOSED)
+    ids = list(db.execute(children.order_by(T.c.id)).scalars())
+    body = pack({"parent": parent.id, "text": f"{parent.id} is {parent.phase}"})
+    for start in range(0, len(ids), incidents.AT_ONCE):
+        some = ids[start : start + incidents.AT_ONCE]
+        rows = [{"incident": one, "kind": str(SignalKind.RELEASED), "at": now, "by": "responder", "body": body} for one in some]
+        db.execute(insert(S), rows)
+        db.execute(update(T).where(T.c.id.in_(some)).values(wake_at=now, wake=T.c.wake + 1, parent=""))
+
+
+def opened_lately(db: Connection, now: int, child: Incident, window: timedelta) -> tuple[int, int]:
+    """Return how many targets share a child's symptom, and how many of their incidents came before it.
+
+    Counted are distinct targets of incidents of its mode, opened within the window and after the last storm.
+    """
+    since = _since(db, now, child, window)
+    opened_at = millis(child.reopened_at or child.opened_at)
+    earlier = tuple_(T.c.opened_at, T.c.id) < tuple_(opened_at, child.id)
+    row = db.execute(
+        select(func.count(distinct(T.c.target)), func.sum(case((earlier, 1), else_=0))).where(
+            T.c.cluster == child.cluster, T.c.symptom == child.symptom, T.c.mode == str(child.mode), T.c.opened_at > since
+        )
+    ).one()
+    return int(row[0]), int(row[1] or 0)
+
+
+def _since(db: Connection, now: int, one: Incident, window: timedelta) -> int:
+    """A storm that is over has had its incidents: a person who closed it is not told of the same ones again."""
+    last = select(func.max(T.c.closed_at)).where(
+        T.c.cluster == one.cluster,
+        T.c.symptom == f"{storms.STORM}{one.cluster}",
+        T.c.mode == str(one.mode),
+        T.c.phase == "closed",
+    )
+    return max(now - span(window), db.execute(last).scalar() or 0)
+
+
+def storm(db: Connection, now: int, parent: Incident, window: timedelta) -> StormCounts:
+    """Count how a storm stands."""
+    since = _since(db, now, parent, window)
+    symptoms = [symptom for symptom in map(storms.symptom_of, parent.causes) if symptom]
+    opened = {}
+    if symptoms:
+        query = select(T.c.symptom, func.count(distinct(T.c.target))).where(
+            T.c.cluster == parent.cluster, T.c.symptom.in_(symptoms), T.c.mode == str(parent.mode), T.c.opened_at > since,
+            T.c.phase.not_in(OVER),
+        )  # fmt: skip
+        opened = {str(symptom): int(count) for symptom, count in db.execute(query.group_by(T.c.symptom))}
+    waiting = select(T.c.symptom, func.count()).where(
+        T.c.parent == parent.id, T.c.parent != "", T.c.phase.in_([str(Phase.WAITING), str(Phase.OPEN)])
+    )
+    left = {str(symptom): int(count) for symptom, count in db.execute(waiting.group_by(T.c.symptom))}
+    return StormCounts(opened=opened, waiting=left)

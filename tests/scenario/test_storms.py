@@ -1,0 +1,155 @@
+"""Storms on virtual time: many alerts for many targets, from the delivery to the decision on each target, over the service's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from responder.model.evidence import EvidenceItem
+from responder.model.incident import Incident, Mode, Phase
+from responder.model.notice import NoticeKind
+from responder.model.reason import Reason
+from responder.policy import storms
+from responder.sandbox import Behaviour
+from tests.crash.sweep import quiet
+from tests.crash.world import World
+
+CRASH = Behaviour(crash_after=3, log="FATAL: poisoned\n")
+M, S = timedelta(minutes=1), timedelta(seconds=1)
+TARGETS = 12
+ALERTS = ("KubePodCrashLooping", "KubePodNotReady", "KubePodReadyStateLow")
+
+
+class Stormy(World):
+    """A world of many workloads that break at once."""
+
+    def __init__(self, *, act: tuple[str, ...] = ("pod-crash-loop",)) -> None:
+        super().__init__(act=act)
+        self.names = [f"w{number:02}" for number in range(TARGETS)]
+
+    async def broken(self) -> None:
+        for name in self.names:
+            self.cluster.deployment("shop", name, image=f"shop/{name}:1", replicas=1, service=False)
+        await self.passes(20 * S)
+        for name in self.names:
+            self.cluster.behave(f"shop/{name}:1", CRASH)
+        await self.passes(1 * M)
+
+    def storm(self, *, per_post: int, shuffled: Callable[[list[Any]], None] = lambda _: None) -> int:
+        """Let three alerts a target come within a minute; return how many."""
+        at = self.clock.now()
+        alerts = [
+            {
+                "status": "firing", "labels": {"alertname": alert, "namespace": "shop", "deployment": name}, "annotations": {},
+                "startsAt": at.isoformat(), "endsAt": "0001-01-01T00:00:00Z",
+            }
+            for alert in ALERTS for name in self.names
+        ]  # fmt: skip
+        shuffled(alerts)
+        posts = [alerts[first : first + per_post] for first in range(0, len(alerts), per_post)]
+        for number, post in enumerate(posts):
+            body = msgspec.json.encode({"version": "4", "status": "firing", "receiver": "r", "alerts": post})
+            self.events.append((at + number * M / len(posts), body))
+        return len(alerts)
+
+    async def broken_again(self) -> None:
+        """The same trouble, later; its alerts fire anew."""
+        for name in self.names:
+            self.cluster.behave(f"shop/{name}:1", CRASH)
+            self.cluster.break_running("shop", name, CRASH)
+        await self.passes(1 * M)
+        self.storm(per_post=12)
+
+    def heal(self) -> None:
+        self.cluster._behaviours.clear()
+
+    async def all(self, mode: Mode = Mode.ARMED) -> tuple[list[Incident], list[Incident]]:
+        """Return parents, and the others."""
+        found = await self.app.store.incidents(unclosed=False, limit=10_000, mode=mode)
+        return [one for one in found if storms.is_parent(one)], [one for one in found if not storms.is_parent(one)]
+
+    async def sampled(self, mode: Mode = Mode.ARMED) -> list[str]:
+        """Return who has evidence."""
+        return [one.id for one in (await self.all(mode))[1] if await self.evidence(one)]
+
+    async def evidence(self, one: Incident) -> list[EvidenceItem]:
+        return list(await self.app.store.evidence(one.id))
+
+    @property
+    def looks(self) -> int:
+        """Return how often a target was read."""
+        return self.fate.passed.count("before a snapshot")
+
+    def pages(self) -> list[str]:
+        return [one.key.partition("/")[0] for one in self.sent if one.kind is NoticeKind.PAGE and one.level == 1]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    quiet()
+
+
+@pytest.mark.parametrize("per_post", [1, 12], ids=["single", "12 a post"])
+async def test_a_storm_is_one_parent_one_page_five_samples_and_every_target_says_why(per_post: int) -> None:
+    """Nothing is lost, nothing is written, and the cluster is left alone while people have it."""
+    world = Stormy()
+    await world.broken()
+    count = world.storm(per_post=per_post)
+    await world.live(2 * M)
+    before = world.looks
+    await world.live(5 * M)
+
+    (parent,), children = await world.all()
+    said = {one.id: [entry.reason for entry in await world.app.store.timeline(one.id)] for one in children}
+    held = [instance for one in children for instance in await world.app.store.held(one.id)]
+    assert len(held) == count
+    assert sorted(one.target.name for one in children) == world.names
+    assert {(one.phase, one.reason) for one in children} == {(Phase.WAITING, Reason.STORM)}
+    assert {one.parent for one in children} == {parent.id}
+    assert all(reasons[0] is Reason.OPENED and Reason.STORM in reasons for reasons in said.values())
+    assert world.pages() == [parent.id]
+    assert parent.facts == {"children": TARGETS}
+    assert len(await world.sampled()) == storms.SAMPLES
+    assert world.effects == []
+    assert world.looks - before <= 2 * TARGETS * 5  # once a minute at most, armed and in shadow
+    assert (await world.rows())["not_routed"] == []
+
+
+async def test_a_storm_in_shadow_is_one_parent_and_one_message_too() -> None:
+    """What would have been done is one page and no restart: the scorecard must not show a dozen."""
+    world = Stormy(act=())
+    await world.broken()
+    world.storm(per_post=12)
+    await world.live(6 * M)
+
+    (parent,), children = await world.all(Mode.SHADOW)
+
+    assert {(one.phase, one.reason) for one in children} == {(Phase.WAITING, Reason.STORM)}
+    assert (parent.phase, parent.mode) == (Phase.EXHAUSTED, Mode.SHADOW)
+    assert len(await world.sampled(Mode.SHADOW)) == storms.SAMPLES
+    assert (world.pages(), world.effects) == ([], [])
+
+
+async def test_when_the_cause_is_gone_the_parent_recovers_and_the_next_storm_is_another_incident() -> None:
+    """Children are looked at a few at a time until no more than the limit are left; then the rest is let go, each healthy by itself."""
+    world = Stormy()
+    await world.broken()
+    world.storm(per_post=12)
+    await world.live(3 * M)
+    world.heal()
+    await world.live(12 * M)
+    (first,), children = await world.all()
+    assert first.phase is Phase.CLOSED
+    assert {one.phase for one in children} == {Phase.RECOVERED}
+
+    await world.broken_again()
+    await world.live(3 * M)
+
+    parents, _ = await world.all()
+    assert len(parents) == 2
+    assert len(set(world.pages())) == 2
+    assert world.effects == []
