@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,14 +53,21 @@ from responder.service.targeting import Targeting
 from responder.service.undo import Undo
 from responder.service.watcher import Watcher
 from responder.service.worker import Worker, WorkerParts
-from responder.settings import FORMATS, EventGridSettings, ServiceBusSettings, Settings
+from responder.settings import (
+    FORMATS,
+    AzureMonitorSettings,
+    EntraCallerSettings,
+    EventGridSettings,
+    ServiceBusSettings,
+    Settings,
+)
 from responder.sources import SOURCES
 from responder.sources.service_bus.bus import Access, Bus
 from responder.sources.service_bus.receiving import ServiceBusSource
 from responder.stores import SqlStore, open_postgres, open_sqlite
 from responder.telemetry import Metrics, logger
 from responder.web.api import Api, ApiParts
-from responder.web.webhooks import Door
+from responder.web.webhooks import Door, RecognisesCallers
 
 SHADOW_CHANNEL = "shadow"
 EMBEDDED = "embedded"
@@ -139,7 +147,7 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
                 watches[name] = await watching(access, now=clock.now, sleep=clock.sleep)
         beat = settings.heartbeat
         switch = Heartbeat(beat.url.read().get_secret_value(), session) if beat is not None else None
-        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches, switch)
+        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches, switch, session)
 
 
 def bus_of(one: ServiceBusSettings) -> Bus:
@@ -177,15 +185,49 @@ def _source(
     )
 
 
-def _doors(settings: Settings) -> dict[str, Door]:
+def _doors(settings: Settings, recognises: Callable[[EntraCallerSettings], RecognisesCallers]) -> dict[str, Door]:
     """Return what is expected of each configured sender that calls us."""
     doors: dict[str, Door] = {}
     for name, one in settings.sources.items():
+        entra = (
+            recognises(one.callers())
+            if isinstance(one, (AzureMonitorSettings, EventGridSettings)) and one.entra is not None
+            else None
+        )
         if isinstance(one, EventGridSettings):
-            doors[name] = Door(format=SourceKind.EVENT_GRID, topics=one.topics, origins=one.origins)
+            doors[name] = Door(format=SourceKind.EVENT_GRID, topics=one.topics, origins=one.origins, entra=entra)
         elif not isinstance(one, ServiceBusSettings):
-            doors[name] = Door(format=FORMATS.get(one.kind))
+            doors[name] = Door(format=FORMATS.get(one.kind), entra=entra)
     return doors
+
+
+def _entra(
+    settings: Settings, session: aiohttp.ClientSession | None, clock: Clock, supervisor: Supervisor
+) -> Callable[[EntraCallerSettings], RecognisesCallers]:
+    """Return what makes a recogniser of callers with Entra tokens; its keys are fetched beside everything else, and once for all sources."""
+    entra = settings.http.entra
+    if entra is None or session is None:
+        return _no_entra
+    from responder.http.entra import EntraDoor, Keys, Tenant  # noqa: PLC0415 - cryptography is large, and most installations need none
+
+    tenant = Tenant(
+        id=entra.tenant,
+        audiences=entra.audiences,
+        authority=entra.authority.rstrip("/"),
+        issuers=entra.issuers,
+        leeway=entra.leeway,
+    )
+    try:
+        tls = ssl.create_default_context(cafile=entra.ca_file) if entra.ca_file else None
+    except OSError as error:
+        raise SettingsError(f"http.entra.ca_file {entra.ca_file} cannot be used: {error}") from error
+    keys = Keys(tenant, session, seconds=clock.boottime, tls=tls)
+    supervisor.beside["entra keys"] = lambda: keys.run(clock.sleep)
+    return lambda who: EntraDoor(tenant, keys, apps=who.apps, roles=who.roles, now=clock.now)
+
+
+def _no_entra(_who: EntraCallerSettings) -> RecognisesCallers:
+    raise SettingsError("sources.<name>.entra needs http.entra")
 
 
 async def _opened(settings: Settings, clock: Clock) -> SqlStore:
@@ -216,6 +258,7 @@ def _assemble(
     hand: dict[str, ClusterHands],
     watches: dict[str, ClusterWatch],
     switch: DeadMansSwitch | None,
+    session: aiohttp.ClientSession | None = None,
 ) -> App:
     base_url = settings.http.public_url
     replica = _this_replica(settings)
@@ -362,7 +405,7 @@ def _assemble(
             poke=supervisor.poke,
             undo=undo.of_incident,
             doctor=doctor,
-            doors=_doors(settings),
+            doors=_doors(settings, _entra(settings, session, clock, supervisor)),
             replicas=lambda: supervisor.replicas,
             sped_up=settings.clock,
         )

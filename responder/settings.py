@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -137,6 +138,50 @@ class TokenSettings(_Model):
     sources: tuple[str, ...] = ()
 
 
+class EntraSettings(_Model):
+    """Who signs the tokens of Azure Monitor's secure webhook and of Event Grid: our Entra tenant. Sources say who may call (``sources.<name>.entra``).
+
+    Attributes:
+        tenant: The tenant's GUID; only its tokens are taken.
+        audiences: What a token may be for: the client id of the application registered for this installation, and its id URI (``api://…``). Tokens of
+            version 2 name the client id, those of version 1 either.
+        authority: Other clouds have other ones (``https://login.microsoftonline.us``, ``https://login.partner.microsoftonline.cn``).
+        issuer_v1, issuer_v2: The issuers; follow from tenant and authority where they are those of the public cloud.
+        leeway: How far clocks may be apart; at most 5 min.
+        ca_file: A CA bundle for the authority, where a proxy opens TLS.
+    """
+
+    tenant: Guid
+    audiences: tuple[str, ...] = Field(min_length=1)
+    authority: str = "https://login.microsoftonline.com"
+    issuer_v1: str = ""
+    issuer_v2: str = ""
+    leeway: Duration = timedelta(seconds=60)
+    ca_file: str = ""
+
+    @model_validator(mode="after")
+    def _sound(self) -> EntraSettings:
+        if not is_private_or_tls(self.authority):
+            raise ValueError(f"authority {self.authority!r}: expected https://host; keys fetched without TLS could be anybody's")
+        if not timedelta(0) <= self.leeway <= timedelta(minutes=5):
+            raise ValueError(f"leeway {self.leeway}: at most 5m; look after NTP instead")
+        return self
+
+    @property
+    def issuers(self) -> tuple[str, str]:
+        """Return the issuers of tokens of version 1.0 and of version 2.0."""
+        first = self.issuer_v1 or f"https://sts.windows.net/{self.tenant}/"
+        return first, self.issuer_v2 or f"{self.authority.rstrip('/')}/{self.tenant}/v2.0"
+
+
+def is_private_or_tls(url: str) -> bool:
+    """Tell whether nobody on the way can change what is read there: https, or this very machine."""
+    parts = urlsplit(url)
+    return bool(parts.hostname) and (
+        parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"})
+    )
+
+
 class HttpSettings(_Model):
     """The listener.
 
@@ -147,6 +192,7 @@ class HttpSettings(_Model):
         largest_body: Bytes; Azure Monitor sends 256 KB at most, Alertmanager more in a storm.
         absorb: A sender's retry of its newest body within the same span of this length is taken as a retry and not as a repeat.
         drain: What is in flight at shutdown gets this long.
+        entra: Whose tokens are taken by sources with ``entra``.
     """
 
     listen: str = "127.0.0.1:8080"
@@ -156,6 +202,7 @@ class HttpSettings(_Model):
     largest_body: int = Field(default=1 << 20, ge=1024, le=64 << 20)
     absorb: Duration = timedelta(minutes=10)
     drain: Duration = timedelta(seconds=20)
+    entra: EntraSettings | None = None
 
     @property
     def host(self) -> str:
@@ -172,7 +219,7 @@ class HttpSettings(_Model):
         host, _, port = self.listen.rpartition(":")
         if not host or not port.isdigit() or int(port) > 65535:
             raise ValueError(f"listen {self.listen!r}: expected host:port, such as 0.0.0.0:8080")
-        if self.authentication and not self.tokens:
+        if self.authentication and not self.tokens and self.entra is None:
             raise ValueError("no tokens: name at least one under http.tokens, or nobody can send or look")
         return self
 
@@ -334,6 +381,27 @@ class _AzureSenderSettings(_SenderSettings):
     subscriptions: tuple[Guid, ...] = ()
 
 
+class EntraCallerSettings(_Model):
+    """Who may call a source with tokens that Entra ID signed; with it no other token is taken there.
+
+    Attributes:
+        apps: Client ids of the calling applications. Default by kind: ``AZNS_APP`` of Azure Monitor, ``EVENT_GRID_APP``.
+        roles: The token must have one of them. Default by kind: the role that the vendor's set-up gives to that application.
+    """
+
+    apps: tuple[Guid, ...] = ()
+    roles: tuple[str, ...] = ()
+
+
+AZNS_APP = "461e8683-5575-4561-ac7f-899cc907d62a"
+"""AzNS AAD Webhook, which calls secure webhooks of action groups in every tenant. Source: protocols.md 1.7."""
+
+EVENT_GRID_APP = "4962773b-9cdb-44cf-a8bf-237846a00ab7"
+"""Microsoft.EventGrid in the public cloud. Source: Event Grid's documentation of secure webhook delivery."""
+
+AZNS_ROLE, EVENT_GRID_ROLE = "ActionGroupsSecureWebhook", "AzureEventGridSecureWebhookSubscriber"
+
+
 class AlertmanagerSettings(_SenderSettings):
     """An Alertmanager that calls ``POST /v1/alerts/alertmanager/NAME``."""
 
@@ -341,9 +409,19 @@ class AlertmanagerSettings(_SenderSettings):
 
 
 class AzureMonitorSettings(_AzureSenderSettings):
-    """Action groups that call ``POST /v1/alerts/azure-monitor/NAME``."""
+    """Action groups that call ``POST /v1/alerts/azure-monitor/NAME``.
+
+    Attributes:
+        entra: They are secure webhooks; ``{}`` takes the defaults.
+    """
 
     kind: Literal["azure_monitor"]
+    entra: EntraCallerSettings | None = None
+
+    def callers(self) -> EntraCallerSettings:
+        """Return who may call, defaults filled in."""
+        given = self.entra or EntraCallerSettings()
+        return EntraCallerSettings(apps=given.apps or (AZNS_APP,), roles=given.roles or (AZNS_ROLE,))
 
 
 class EventGridSettings(_AzureSenderSettings):
@@ -354,11 +432,18 @@ class EventGridSettings(_AzureSenderSettings):
             another topic is refused; an event of another topic is kept and listed (``why=not_entitled``) and never acted on. Why: who knows the URL
             could attach subscriptions of their own.
         origins: Who may ask for permission to send CloudEvents. Other clouds have other names (``eventgrid.azure.us``, ``eventgrid.azure.cn``).
+        entra: They bear tokens of Entra ID; ``{}`` takes the defaults.
     """
 
     kind: Literal["event_grid"] = "event_grid"
     topics: tuple[Topic, ...] = Field(min_length=1)
     origins: tuple[str, ...] = ("eventgrid.azure.net",)
+    entra: EntraCallerSettings | None = None
+
+    def callers(self) -> EntraCallerSettings:
+        """Return who may call, defaults filled in."""
+        given = self.entra or EntraCallerSettings()
+        return EntraCallerSettings(apps=given.apps or (EVENT_GRID_APP,), roles=given.roles or (EVENT_GRID_ROLE,))
 
 
 class HeartbeatSettings(_Model):
@@ -529,6 +614,15 @@ class Settings(_Model):
                     raise ValueError(
                         f"policies.{name}: there is no channel {channel}; channels has {', '.join(self.channels) or 'none'}"
                     )
+        for name, source in self.sources.items():
+            if (
+                isinstance(source, (AzureMonitorSettings, EventGridSettings))
+                and source.entra is not None
+                and self.http.entra is None
+            ):
+                raise ValueError(
+                    f"sources.{name}.entra needs http.entra: {{tenant: …, audiences: […]}}, which says whose tokens are taken"
+                )
         for name, one in self.channels.items():
             if one.fallback and one.fallback not in self.channels:
                 raise ValueError(f"channels.{name}.fallback: there is no channel {one.fallback}")

@@ -10,7 +10,9 @@ from aiohttp.typedefs import Middleware
 
 from responder.model.errors import (
     IntakeFullError,
+    KeysUnavailableError,
     MalformedError,
+    NotPermittedError,
     OversizeError,
     StoreUnavailableError,
     UnauthenticatedError,
@@ -35,15 +37,21 @@ def error_middleware(metrics: Metrics) -> Middleware:
         try:
             return await handler(request)
         except UnauthenticatedError as error:
-            response = refusal(401, str(error), "check the token of this sender in responder.yaml, http.tokens")
+            response = refusal(
+                401,
+                str(error),
+                "check the token of this sender in responder.yaml: http.tokens, or http.entra for a source that takes signed ones",
+            )
             response.headers["WWW-Authenticate"] = (
                 'Basic realm="responder"' if _wants_page(request) else 'Bearer realm="responder"'
             )
+        except NotPermittedError as error:
+            response = refusal(403, str(error), "the sender is known and may not send here")
         except OversizeError as error:
             response = refusal(413, str(error), "send fewer alerts at once (Alertmanager: max_alerts)")
         except MalformedError as error:
             response = refusal(400, str(error), "send JSON; the body was not stored")
-        except (StoreUnavailableError, IntakeFullError) as error:
+        except (StoreUnavailableError, IntakeFullError, KeysUnavailableError) as error:
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             response = refusal(503, str(error), "repeat it; nothing was stored", headers=headers)
         except web.HTTPRequestEntityTooLarge as error:

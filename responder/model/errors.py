@@ -45,6 +45,10 @@ class UnauthenticatedError(DeliveryError):
     """The sender did not prove who it is."""
 
 
+class NotPermittedError(DeliveryError):
+    """The sender is known, and may not do this."""
+
+
 class MalformedError(DeliveryError):
     """The body is not what its format says; repeating it is useless."""
 
@@ -110,6 +114,10 @@ class InvariantError(ResponderError):
 
 class StoreUnavailableError(ResponderError):
     """The store cannot be written now: senders are told to come back."""
+
+
+class KeysUnavailableError(ResponderError):
+    """Who calls cannot be told now, for want of signing keys: senders are told to come back."""
 
 
 class IntakeFullError(ResponderError):

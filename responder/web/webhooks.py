@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
@@ -21,7 +22,7 @@ from aiohttp import web
 from responder.http.auth import Authentication, Caller, Role
 from responder.http.errors import refusal
 from responder.model.alert import SourceKind
-from responder.model.errors import MalformedError, OversizeError
+from responder.model.errors import MalformedError, NotPermittedError, OversizeError, UnauthenticatedError
 from responder.policy.entitlement import below
 from responder.service.intake import Intake
 from responder.sources import event_grid
@@ -36,6 +37,18 @@ ALLOWED_RATE = "*"
 """No rate is asked to be kept: what cannot be taken is told 503. Source: CloudEvents' HTTP webhook 4.2."""
 
 
+class RecognisesCallers(Protocol):
+    """Tells who calls a source: ``http.entra``."""
+
+    async def caller(self, request: web.Request) -> Caller:
+        """Return who calls.
+
+        Raises:
+            UnauthenticatedError, NotPermittedError: Nobody who may.
+            KeysUnavailableError: It cannot be told now.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     """A configured sender that calls us.
@@ -44,11 +57,13 @@ class Door:
         format: The only format it is served in; None for any.
         topics: For Event Grid: lower-cased ARM ids that handshakes are answered for.
         origins: Who is allowed to send CloudEvents.
+        entra: Recognises callers by tokens that Entra ID signed; no other token is taken then. None where plain ones are.
     """
 
     format: SourceKind | None = None
     topics: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    entra: RecognisesCallers | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +94,7 @@ class Webhooks:
         """POST /v1/alerts/{source}/{name}: 202 once it is durable; 200 with the code for Event Grid's validation."""
         began = asyncio.get_running_loop().time()
         source, name = request.match_info["source"], request.match_info["name"]
-        caller = self._sender(request, name)
+        caller = await self._sender(request, name)
         if caller is None:
             return _may_not_send(name)
         missing = self._missing(source, name)
@@ -121,7 +136,11 @@ class Webhooks:
         source, name = request.match_info["source"], request.match_info["name"]
         if source != SourceKind.EVENT_GRID:
             raise web.HTTPMethodNotAllowed("OPTIONS", ["POST"])
-        if self._sender(request, name) is None:
+        door = self._parts.doors.get(name)
+        signed = door is not None and door.entra is not None
+        # The specification leaves it open whether this request bears a token. The permission lets nobody send: each event's own token is checked.
+        unproven = signed and "Authorization" not in request.headers
+        if not unproven and await self._sender(request, name) is None:
             return _may_not_send(name)
         missing = self._missing(source, name)
         if missing is not None:
@@ -140,12 +159,21 @@ class Webhooks:
             headers={"Allow": "POST, OPTIONS", "WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": ALLOWED_RATE},
         )
 
-    def _sender(self, request: web.Request, name: str) -> Caller | None:
+    async def _sender(self, request: web.Request, name: str) -> Caller | None:
         """Return who calls, or None when they may not send as this source.
 
         Raises:
             UnauthenticatedError: Nobody we know.
+            NotPermittedError: Known to Entra ID, and not among those who may send here.
+            KeysUnavailableError: It cannot be told now.
         """
+        door = self._parts.doors.get(name)
+        if door is not None and door.entra is not None:
+            try:
+                return await door.entra.caller(request)
+            except (UnauthenticatedError, NotPermittedError) as error:
+                logger().warning("token_refused", source=name, why=str(error))
+                raise
         caller = self._parts.authentication.caller(request, query=True)
         allowed = Role.SEND in caller.roles and (not caller.sources or name in caller.sources)
         return caller if allowed else None
