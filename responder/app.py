@@ -289,7 +289,9 @@ def _assemble(
         limits=limits,
         routes=settings.policy_of(),
         shadow_channel=SHADOW_CHANNEL if SHADOW_CHANNEL in notifiers else "",
-        planning=PlanSettings(gitops=settings.limits.gitops, freshness=settings.limits.freshness),
+        planning=PlanSettings(
+            gitops=settings.limits.gitops, freshness=settings.limits.freshness, own_pod=os.environ.get("RESPONDER_POD", "")
+        ),
     )
     moves = Moves(store=store, clock=clock, targeting=targeting)
     worker = Worker(

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from responder.actions import pod_removal, waiting, workload_restart, workload_rollback, workload_scale
+from responder.actions import (
+    node_cordon,
+    node_drain,
+    node_out_of_service,
+    pod_removal,
+    waiting,
+    workload_restart,
+    workload_rollback,
+    workload_scale,
+)
 from responder.actions.checks import CHECKS
 from responder.actions.planning import Action, Check, PlanInput, PlanSettings
 from responder.model.action import Plan, Refusal
@@ -19,6 +28,10 @@ from responder.rules.catalogue import Catalogue
 from responder.rules.substitute import Missing, substitute
 
 BUILT_IN = (
+    node_cordon.CORDON,
+    node_cordon.UNCORDON,
+    node_drain.ACTION,
+    node_out_of_service.ACTION,
     pod_removal.DELETE,
     pod_removal.EVICT,
     waiting.ACTION,

@@ -23,10 +23,12 @@ class PlanSettings:
     Attributes:
         gitops: Owners that would revert a spec change: rollback and scale are refused.
         freshness: A rollback is refused when the current template has run longer than this.
+        own_pod: Namespace and name of the pod that this program runs in, ``responder/night-0``; "" outside a cluster. A drain evicts it last.
     """
 
     gitops: tuple[str, ...] = ("argocd", "flux")
     freshness: timedelta = timedelta(hours=24)
+    own_pod: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

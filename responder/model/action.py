@@ -89,6 +89,7 @@ class Write:
         patch: Content type of a patch.
         at_most_once: It cannot be seen whether it took effect: once it may have begun, it is never sent again.
         says: For the audit trail and people, such as "restart Deployment shop/api (annotation restartedAt)".
+        takes_back: It takes away what this very action set: a target that is healthy by now does not stop it.
     """
 
     key: str
@@ -103,6 +104,7 @@ class Write:
     patch: PatchKind = PatchKind.STRATEGIC
     at_most_once: bool = False
     says: str
+    takes_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -347,6 +347,7 @@ class NodeDetail:
         lease_renewed_at: Its kubelet's last sign of life (``kube-node-lease``); None when it has no Lease.
         leases: All nodes' last signs of life, by node name.
         held_by: Who holds the medik8s Lease of the node now; "" when nobody.
+        machine: The cloud's word about its machine, the only proof of death: running, stopped, deleted, unknown; "" when it was not asked.
         requested: What live pods request on each node, by node name, in base units with ``pods``: their count.
     """
 
@@ -356,6 +357,7 @@ class NodeDetail:
     lease_renewed_at: datetime | None = None
     leases: Mapping[str, datetime] = field(default_factory=dict)
     held_by: str = ""
+    machine: str = ""
     requested: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 

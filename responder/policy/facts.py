@@ -84,6 +84,8 @@ def _node(snapshot: Snapshot, detail: NodeDetail, facts: dict[str, Any], none: s
     facts["pressure"] = nodes.pressures(node)
     facts["cordoned_by"] = nodes.cordoned_by(node)
     facts["pool"] = node.pool
+    if detail.machine:
+        facts["machine"] = detail.machine
     if node.ready == "True":
         none |= {"not_ready_for", "since"}
     elif node.ready_since is not None:

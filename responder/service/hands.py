@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from responder.actions.catalogue import ActionCatalogue
+from responder.actions.giving_back import looks_first, undo_now
 from responder.model.action import End, Outcome, Plan, Wait, Write
 from responder.model.cluster import Snapshot
 from responder.model.errors import (
@@ -32,6 +33,7 @@ from responder.model.incident import Entry, EntryKind, Incident, Instance, Mode,
 from responder.model.reason import Reason
 from responder.model.rule import Rule
 from responder.model.storing import Claimed, StoredChange, Transition
+from responder.model.target import Target, TargetKind
 from responder.policy import guards
 from responder.ports import Clock, ClusterHands, Store
 from responder.service.reading import Reader
@@ -46,6 +48,7 @@ BLOCKED_FOR = timedelta(seconds=5)
 """A disruption budget's 429 carries no Retry-After (kubernetes.md A16 case 1): wait at least this long."""
 
 MOST_CONTESTED = 5
+MOST_WAITS_TOLD = 50
 STOPS = {
     SignalKind.PAUSED: Reason.PAUSED,
     SignalKind.CLOSED: Reason.CLOSED_BY_PERSON,
@@ -144,14 +147,15 @@ class Hands:
         """Drive one action to its end: look, take the next step, look again; bounded by the rung's ``within``."""
         contested = 0
         problem = ""
-        blocked = False
+        blocked: Reason | None = None
+        told: set[str] = set()
         action = self._catalogue.actions[plan.action]
         while True:
             now = self._clock.now()
             ends_at = held.incident.runs[-1].prove_by if held.incident.runs else None
             if ends_at is not None and now >= ends_at:
-                if blocked:
-                    return Ended(outcome=Outcome.REFUSED, reason=Reason.BUDGET_BLOCKS, detail=problem)
+                if blocked is not None:
+                    return Ended(outcome=Outcome.REFUSED, reason=blocked, detail=problem)
                 return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=f"its time is over. {problem}".rstrip(". "))
             try:
                 snapshot = await self._reader.snapshot(held.incident.target, displaced=held.incident.displaced)
@@ -172,7 +176,8 @@ class Hands:
                 case End():
                     return Ended(outcome=step.outcome, reason=step.reason, detail=step.detail)
                 case Wait():
-                    problem = step.detail or problem
+                    problem, blocked = step.detail or problem, step.refuses
+                    await self._tell_wait(held, step, told)
                     stop = await self._stopped(held)
                     if stop is not None and stop is not Reason.HEALTHY:
                         return Ended(outcome=Outcome.STOPPED, reason=stop, detail=step.detail)
@@ -182,16 +187,16 @@ class Hands:
                         problem = "the store's clock and ours moved apart: nothing is written for one lease"
                         await self._clock.sleep(LOOK_AGAIN)
                         continue
-                    permit = await self._permit(held, plan, snapshot)
+                    permit = await self._permit(held, plan, snapshot, step)
                     if permit.stop is Reason.STALE_READING:
                         continue
                     if permit.stop is not None:
                         return Ended(outcome=Outcome.STOPPED, reason=permit.stop, detail=permit.detail)
                     try:
                         await self.carry_out(held, step, permit)
-                        blocked = False
+                        blocked, contested = None, 0
                     except BlockedError as error:
-                        blocked, problem = True, str(error)
+                        blocked, problem = Reason.BUDGET_BLOCKS, str(error)
                         await self._clock.sleep(max(BLOCKED_FOR, error.retry_after or BLOCKED_FOR) * (1 + random.random() / 4))  # noqa: S311 - spreads, hides nothing
                     except ThrottledError as error:
                         problem = str(error)
@@ -272,18 +277,42 @@ class Hands:
                 entries.append(self._line(Reason.LEASE_LOST, f"not given back, the lease is lost: {one.change.target}"))
                 continue
             try:
-                await self._send(one.cluster, one.change.undo, within=WRITE_WITHIN)
+                undo = await self._undo_now(one)
+                if isinstance(undo, End):
+                    self._left(one, undo, settled, entries)
+                    continue
+                if self._late(held):  # the look took its time
+                    entries.append(self._line(Reason.LEASE_LOST, f"not given back, the lease is lost: {one.change.target}"))
+                    continue
+                await self._send(one.cluster, undo, within=WRITE_WITHIN)
             except (ContestedError, GoneError) as error:
                 settled.append(one.id)
                 entries.append(self._line(Reason.ALREADY_SO, f"left as it is, no longer ours: {one.change.target} ({error})"))
-            except RemoteError as error:
+            except (RemoteError, TimeoutError) as error:
                 entries.append(self._line(Reason.FAILED, f"not given back yet: {one.change.target}: {error}"))
                 logger().warning("change_not_given_back", incident=held.incident.id, change=one.id, problem=str(error))
             else:
                 settled.append(one.id)
-                entries.append(self._line(Reason.DONE, one.change.undo.says))
+                entries.append(self._line(Reason.DONE, undo.says))
                 logger().info("change_given_back", incident=held.incident.id, change=one.id)
         return settled, entries
+
+    def _left(self, one: StoredChange, why: End, settled: list[int], entries: list[Entry]) -> None:
+        """Leave a change as it is: for good when it is no longer ours, for now while somebody else is at work."""
+        if why.outcome is Outcome.REFUSED:
+            entries.append(self._line(why.reason, f"not given back yet: {one.change.target}: {why.detail}"))
+            return
+        settled.append(one.id)
+        if why.outcome is not Outcome.ALREADY_SO:
+            entries.append(self._line(Reason.ALREADY_SO, f"left as it is: {one.change.target} ({why.detail})"))
+
+    async def _undo_now(self, one: StoredChange) -> Write | End:
+        """Return the write that gives a change back now; what is on a node is looked at first."""
+        if not looks_first(one.change):
+            return one.change.undo
+        name = one.change.undo.name
+        snapshot = await self._reader.snapshot(Target(kind=TargetKind.NODE, cluster=one.cluster, name=name))
+        return undo_now(one.change, snapshot, now=self._clock.now())
 
     async def undo(self, owed: Sequence[StoredChange]) -> list[str]:
         """Give changes back because a person asked; the kill switch holds for this too."""
@@ -293,14 +322,21 @@ class Hands:
                 said.append(f"not given back, the kill switch is off: {one.change.target} {one.change.field}")
                 continue
             try:
-                await self._send(one.cluster, one.change.undo, within=WRITE_WITHIN)
+                undo = await self._undo_now(one)
+                if isinstance(undo, Write):
+                    await self._send(one.cluster, undo, within=WRITE_WITHIN)
             except (ContestedError, GoneError):
-                said.append(f"left as it is, no longer ours: {one.change.target} {one.change.field}")
-            except RemoteError as error:
-                said.append(f"not given back: {one.change.target} {one.change.field}: {error}")
+                undo = End(outcome=Outcome.ALREADY_SO, reason=Reason.ALREADY_SO)
+            except (RemoteError, TimeoutError) as error:
+                undo = End(outcome=Outcome.REFUSED, reason=Reason.FAILED, detail=str(error) or "reading took too long")
+            what = f"{one.change.target} {one.change.field}"
+            if isinstance(undo, Write):
+                said.append(f"given back: {undo.says}")
+            elif undo.outcome is Outcome.REFUSED:
+                said.append(f"not given back: {what}: {undo.detail}")
                 continue
             else:
-                said.append(f"given back: {one.change.undo.says}")
+                said.append(f"left as it is, no longer ours: {what}")
             await self._store.give_back([one.id])
         return said
 
@@ -326,7 +362,14 @@ class Hands:
     def _line(self, reason: Reason, text: str) -> Entry:
         return Entry(kind=EntryKind.WRITE, at=self._clock.now(), reason=reason, text=text)
 
-    async def _permit(self, held: Held, plan: Plan, snapshot: Snapshot) -> Permit:
+    async def _tell_wait(self, held: Held, step: Wait, told: set[str]) -> None:
+        """Tell what a rung is held up by, each thing once; a drain's progress is on the timeline pod by pod."""
+        if step.refuses is None or step.detail in told or len(told) >= MOST_WAITS_TOLD:
+            return
+        told.add(step.detail)
+        await self.store_progress(held, self._line(step.refuses, f"waits: {step.detail}"))
+
+    async def _permit(self, held: Held, plan: Plan, snapshot: Snapshot, write: Write) -> Permit:
         """Ask, right before a write, whether it may still be made. ``snapshot`` was read within the last seconds."""
         stop = await self._stopped(held)
         if stop is not None:
@@ -335,13 +378,15 @@ class Hands:
         if now - snapshot.read_at > timedelta(seconds=10):
             return Permit(stop=Reason.STALE_READING, detail="what was read is older than 10 s")
         rule = held.rules.get(held.incident.leader)
-        if rule is not None:
+        if rule is not None and not write.takes_back:
             reading = self._reader.derive(snapshot, rule.healthy, held.instances, now=now)
             health = together({name: reading.checks[name] for name in (call.canonical for call in rule.healthy)})
             if health.health is Health.HEALTHY:
                 return Permit(stop=Reason.HEALTHY, detail=health.detail)
             if health.health is Health.UNKNOWN:
                 return Permit(stop=Reason.UNKNOWN, detail=health.detail)
+        if write.takes_back:
+            return Permit()
         floor = guards.floor_before_write(plan, snapshot, limits=self._limits)
         if floor is not None:
             return Permit(stop=floor.reason, detail=floor.detail)
