@@ -94,7 +94,7 @@ class _Theatre:
         self.now = BEGINS_AT
         self.facts: dict[str, Any] = dict(HEALTHY_FACTS)
         self.checks: dict[str, str] = {}
-        self.pending: list[tuple[datetime, int, Change | AlertStep | tuple[str, str]]] = []
+        self.pending: list[tuple[datetime, int, Change | AlertStep | Alert | tuple[str, str]]] = []
         self.live: list[_Live] = []
         self.instances: dict[str, Instance] = {}
         self.alerts: list[Alert] = []
@@ -144,6 +144,8 @@ class _Theatre:
                     self._change(what)
                 case AlertStep():
                     self._alert(what)
+                case Alert():
+                    self._ripen(what)
                 case (by, answer):
                     self._vote(by, answer)
 
@@ -186,7 +188,17 @@ class _Theatre:
                     kind = SignalKind.RESOLVED if alert.status is AlertStatus.RESOLVED else SignalKind.FIRED
                     self._tell(live, kind, {})
             return
-        self._open(alert, [rule for rule, _ in matched])
+        aimed = [one for one in matched if one[0].target.kind is not TargetKind.NONE] or list(matched)
+        waits = sorted({match.for_ for _, match in aimed if match.for_})
+        self.pending += [(self.now + wait, 0, alert) for wait in waits]
+        self._open(alert, [rule for rule, match in aimed if not match.for_])
+
+    def _ripen(self, alert: Alert) -> None:
+        """An alert has fired for as long as a rule wants: its incident opens now, unless it was resolved."""
+        if self.instances[alert.instance].status is AlertStatus.RESOLVED:
+            return
+        fired_for = self.now - (alert.started_at or self.now)
+        self._open(alert, [rule for rule, match in self.index.candidates(alert) if match.for_ <= fired_for])
 
     def _open(self, alert: Alert, matched: Sequence[Rule]) -> None:
         aimed = [rule for rule in matched if rule.target.kind is not TargetKind.NONE] or list(matched)
@@ -356,7 +368,7 @@ class _Theatre:
             if said is None and call.name == "alert.resolved":
                 said = "unhealthy" if any(fires(one, now=self.now) for one in instances) else "healthy"
             checks[call.canonical] = CheckReading(health=Health(said or "healthy"), detail=f"the test says {said or 'healthy'}")
-        known = incident.target.kind in {TargetKind.WORKLOAD, TargetKind.POD, TargetKind.SERVICE}
+        known = incident.target.kind in {TargetKind.WORKLOAD, TargetKind.POD, TargetKind.SERVICE, TargetKind.NODE}
         return Reading(
             read_at=self.now,
             facts=dict(self.facts),

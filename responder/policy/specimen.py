@@ -1,4 +1,4 @@
-"""A workload made from facts, so that a rule test plans with the very code that production plans with.
+"""A workload or node made from facts, so that a rule test plans with the very code that production plans with.
 
 Anything a test does not say is healthy: 3 of 3 ready, last rollout 30 days ago. Source: EXAMPLES.md "Three rule tests".
 """
@@ -6,12 +6,19 @@ Anything a test does not say is healthy: 3 of 3 ready, last rollout 30 days ago.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from responder.actions.nodes import REPAIRER
 from responder.model.cluster import (
     AutoscalerSnapshot,
+    Condition,
     ContainerSnapshot,
+    EventSnapshot,
+    MovedSnapshot,
+    NodeDetail,
+    NodeSnapshot,
     OwnerRef,
     PodSnapshot,
     RevisionSnapshot,
@@ -38,11 +45,22 @@ HEALTHY_FACTS: Mapping[str, Any] = {
     "gitops": "",
     "endpoints": 3,
     "service_cause": "none",
+    "node_ready": "True",
+    "pressure": [],
+    "repair": "none",
+    "cordoned_by": "",
+    "pool": "pool",
+    "blockers": 0,
+    "spare": True,
+    "nodes": 5,
+    "nodes_unhealthy": 0,
 }
 
 
 def snapshot_of(target: Target, facts: Mapping[str, Any], *, now: datetime) -> Snapshot:
     """Return what a cluster with these facts would look like, as far as plans and guards look."""
+    if target.kind is TargetKind.NODE:
+        return _node_snapshot(target, facts, now=now)
     workload = _workload(target, facts, now=now)
     service = None
     if target.kind is TargetKind.SERVICE:
@@ -121,3 +139,52 @@ def _pod(target: Target, kind: str, number: int, *, sick: bool, now: datetime) -
         owner=OwnerRef(kind="StatefulSet" if kind == "StatefulSet" else "ReplicaSet", name=target.name, uid=f"uid-{target.name}"),
         containers=(container,),
     )
+
+
+def _node_snapshot(target: Target, facts: Mapping[str, Any], *, now: datetime) -> Snapshot:
+    """Return a node with three pods of one workload and as many bare ones as block a drain, among the other nodes."""
+    ready = str(facts.get("node_ready", "Unknown"))
+    cordoned = facts.get("cordoned_by", "")
+    workload = replace(target, kind=TargetKind.WORKLOAD, namespace="test", name="moved", owner_kind="Deployment")
+    owner = OwnerRef(kind="ReplicaSet", name="moved-1", uid="uid-moved-1")
+    pods = [_on_node(target, f"moved-1-{number}", owner, now=now) for number in range(3)]
+    pods += [_on_node(target, f"alone-{number}", None, now=now) for number in range(int(facts.get("blockers", 0)))]
+    pods = [replace(pod, top=workload.identity if pod.owner is not None else "") for pod in pods]
+    node = NodeSnapshot(
+        name=target.name,
+        ready=ready,
+        ready_since=now - timedelta(minutes=4),
+        uid=f"uid-{target.name}",
+        resource_version="1",
+        unschedulable=cordoned != "",
+        cordoned_for="inc-1 earlier" if cordoned == "us" else "",
+        pool=str(facts.get("pool", "")),
+        conditions=tuple(Condition(type=str(one), status="True") for one in facts.get("pressure", [])),
+    )
+    total, down = int(facts.get("nodes", 0)), max(int(facts.get("nodes_unhealthy", 0)), int(ready != "True"))
+    others = tuple(
+        NodeSnapshot(name=f"other-{number}", ready="True" if number >= down - int(ready != "True") else "Unknown")
+        for number in range(total - 1)
+    )
+    events: tuple[EventSnapshot, ...] = ()
+    if facts.get("repair") == "running":
+        about = f"Node/{target.name}"
+        events = (
+            EventSnapshot(about=about, type="Normal", reason="NodeRebootStart", message="", last_seen_at=now, source=REPAIRER),
+        )
+    gaps = {"nodes": "the test says that it cannot be read"} if "nodes" not in facts or "node_ready" not in facts else {}
+    machine = str(facts.get("machine", ""))
+    return Snapshot(
+        target=target,
+        read_at=now,
+        node=NodeDetail(node=node, pods=tuple(pods), lease_renewed_at=now - timedelta(minutes=4), machine=machine),
+        moved=(MovedSnapshot(target=workload, desired=3, ready=3),),
+        nodes=(node, *others),
+        events=events,
+        gaps=gaps,
+    )
+
+
+def _on_node(target: Target, name: str, owner: OwnerRef | None, *, now: datetime) -> PodSnapshot:
+    made = now - timedelta(days=1)
+    return PodSnapshot(namespace="test", name=name, uid=f"uid-{name}", node=target.name, ready=True, created_at=made, owner=owner)

@@ -149,6 +149,8 @@ class Router:
             return RoutedAlert(alert=alert, rules=names)
         if not matched:
             return RoutedAlert(alert=alert, why=Reason.UNMATCHED)
+        # a rule with a target that still waits for its `for` has matched already: no backstop meanwhile
+        matched = tuple(one for one in matched if one[0].target.kind is not TargetKind.NONE) or matched
         ready = [rule for rule, match in matched if alert.started_at is None or now - alert.started_at >= match.for_]
         later = [
             alert.started_at + match.for_

@@ -37,9 +37,13 @@ def test_the_shipped_rules_load_without_a_warning() -> None:
         "backstop",
         "config-error",
         "image-pull",
+        "node-not-ready",
+        "node-pressure",
         "oom-loop",
+        "pending-pods",
         "pod-crash-loop",
         "service-endpoints",
+        "stuck-rollout",
     ]
     assert loaded.warnings == ()
     assert all(rule.owner and rule.runbook.startswith("https://") for rule in loaded.rules)
