@@ -4,8 +4,18 @@ It is a cluster, not a script: it knows nothing of the demo, and speaks the Kube
 ``clusters``, so that a shared misunderstanding cannot hide. Calibrated against kubernetes.md A1 to A10 and A16.
 """
 
-from responder.sandbox.behaviour import Behaviour
+from responder.sandbox.behaviour import Behaviour, NodeBehaviour
 from responder.sandbox.cluster import SandboxCluster, Timings
+from responder.sandbox.controllers.nodes import NodeTimes
 from responder.sandbox.receivers import PagerDutyReceiver, TeamsReceiver, WebhookReceiver
 
-__all__ = ["Behaviour", "PagerDutyReceiver", "SandboxCluster", "TeamsReceiver", "Timings", "WebhookReceiver"]
+__all__ = [
+    "Behaviour",
+    "NodeBehaviour",
+    "NodeTimes",
+    "PagerDutyReceiver",
+    "SandboxCluster",
+    "TeamsReceiver",
+    "Timings",
+    "WebhookReceiver",
+]

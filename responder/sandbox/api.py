@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import copy
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +11,13 @@ from typing import Any
 from aiohttp import web
 
 from responder.sandbox import patching
-from responder.sandbox.controllers import is_live, is_ready
+from responder.sandbox.answers import ApiFailure, Cause, Object, Resource, conflict, invalid, modified
+from responder.sandbox.deleting import delete
+from responder.sandbox.eviction import check, evict
+from responder.sandbox.kinds import KINDS, Kind
 from responder.sandbox.kubelet import Kubelet
-from responder.sandbox.objects import KINDS, ApiFailure, Kind, Object, Storage
+from responder.sandbox.objects import Storage, clone
+from responder.sandbox.selectors import Selection
 
 WATCH_EVERY = 0.05
 
@@ -52,7 +55,7 @@ class Written:
 
 
 class Api:
-    """Serves the storage."""
+    """Serves the storage. ``broken``: what is wrong with the sandbox itself, so that every request says it; "" for nothing."""
 
     def __init__(self, storage: Storage, kubelet: Kubelet, *, token: str = "") -> None:
         self.storage = storage
@@ -60,6 +63,7 @@ class Api:
         self.faults = Faults()
         self.writes: list[Written] = []
         self.reads = 0
+        self.broken = ""
         self.released = asyncio.Event()
         self._token = token
 
@@ -84,6 +88,8 @@ class Api:
     @web.middleware
     async def _around(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
+            if self.broken:
+                raise ApiFailure(500, "InternalError", self.broken)
             faults = self.faults
             if faults.hang:
                 await self.released.wait()
@@ -186,7 +192,7 @@ class Api:
             if namespace and kind.namespaced:
                 body["metadata"]["namespace"] = namespace
             self._record("create", kind, request, body, body["metadata"].get("name", ""))
-            return web.json_response(self.storage.create(kind.key, body), status=201)
+            return web.json_response(self.storage.create(kind.key, self.storage.admit(kind.key, body)), status=201)
         if request.method != "GET":
             raise ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         watching = request.query.get("watch") in {"true", "1"}
@@ -194,7 +200,8 @@ class Api:
         if watching:
             return await self._watch(request, kind, namespace)
         self.reads += 1
-        found = [item for item in self.storage.all(kind.key, namespace) if _selected(item, request)]
+        selection = _selection(kind, request)
+        found = [item for item in self.storage.all(kind.key, namespace) if selection.takes(item)]
         limit = int(request.query.get("limit", "0") or 0)
         start = 0
         if "continue" in request.query:
@@ -210,23 +217,25 @@ class Api:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         given = request.query.get("resourceVersion", "")
+        selection = _selection(kind, request)
         seen = int(given) if given.isdigit() else 0
         if not seen:
             for item in self.storage.all(kind.key, namespace):
-                if _selected(item, request):
+                if selection.takes(item):
                     await _line(response, "ADDED", item)
             seen = int(self.storage.version)
-        elif self.storage.changes and seen < self.storage.changes[0][0] - 1:
-            gone = ApiFailure(410, "Expired", f"too old resource version: {seen} ({self.storage.version})").status()
-            await _line(response, "ERROR", gone)
-            return response
         ends_at = asyncio.get_running_loop().time() + float(request.query.get("timeoutSeconds", "300"))
         while asyncio.get_running_loop().time() < ends_at and not (request.transport is None or request.transport.is_closing()):
-            for version, event, of, item in [one for one in self.storage.changes if one[0] > seen]:
-                seen = max(seen, version)
-                where = item["metadata"].get("namespace", "")
-                if of == kind.key and (not namespace or where == namespace) and _selected(item, request):
-                    await _line(response, event, item)
+            changes = self.storage.since(kind.key, seen)
+            if changes is None:
+                gone = ApiFailure(410, "Expired", f"too old resource version: {seen} ({self.storage.version})").status()
+                await _line(response, "ERROR", gone)
+                return response
+            for change in changes:
+                seen = change.version
+                where = change.item["metadata"].get("namespace", "")
+                if (not namespace or where == namespace) and selection.takes(change.item):
+                    await _line(response, change.event, change.item)
             await asyncio.sleep(WATCH_EVERY)
         return response
 
@@ -245,14 +254,16 @@ class Api:
         body = await request.json()
         self._record(verb, kind, request, body)
         changed = body if verb == "update" else self._patched(request.content_type, found, body)
-        _preconditions(found, changed, body if isinstance(body, dict) else {})
+        _preconditions(kind, found, body if isinstance(body, dict) else {})
         changed.setdefault("metadata", {})
+        if kind.status:
+            changed["status"] = found["status"]
         if request.query.get("dryRun") == "All":
             return web.json_response(changed)
         return web.json_response(self.storage.update(kind.key, found, changed))
 
     def _patched(self, content_type: str, found: Object, body: Any) -> Object:
-        plain = copy.deepcopy(found)
+        plain = clone(found)
         if content_type == "application/json-patch+json":
             return dict(patching.json_patch(plain, body))
         if content_type == "application/merge-patch+json":
@@ -265,19 +276,11 @@ class Api:
         raw = await request.read()
         options = json.loads(raw) if raw else {}
         self._record("delete", kind, request, options)
-        wanted = (options.get("preconditions") or {}).get("uid")
-        if wanted and wanted != found["metadata"]["uid"]:
-            message = f'Operation cannot be fulfilled on {kind.plural} "{found["metadata"]["name"]}": the UID in the precondition ({wanted}) does not match'
-            raise ApiFailure(409, "Conflict", message)
+        check(found, options.get("preconditions") or {})
         if request.query.get("dryRun") != "All":
-            self._remove(kind, found, options.get("gracePeriodSeconds"))
+            propagation = options.get("propagationPolicy") or request.query.get("propagationPolicy") or "Background"
+            found = delete(self.storage, kind.key, found, grace=options.get("gracePeriodSeconds"), propagation=propagation)
         return web.json_response(found)
-
-    def _remove(self, kind: Kind, found: Object, grace: int | None) -> None:
-        if kind.plural == "pods" and grace != 0:
-            self.storage.terminate(found)
-        else:
-            self.storage.remove(kind.key, found)
 
     async def _sub(self, request: web.Request) -> web.Response:
         namespace, name, sub = request.match_info.get("namespace", ""), request.match_info["name"], request.match_info["sub"]
@@ -293,7 +296,7 @@ class Api:
             if request.method in {"PUT", "PATCH"}:
                 body = await request.json()
                 self._record("scale", kind, request, body)
-                changed = copy.deepcopy(found)
+                changed = clone(found)
                 changed["spec"]["replicas"] = body["spec"]["replicas"]
                 found = self.storage.update(kind.key, found, changed)
             scale = {
@@ -305,8 +308,9 @@ class Api:
             return web.json_response(scale)
         if sub == "status" and request.method in {"PUT", "PATCH"}:
             body = await request.json()
-            self.storage.set_status(kind.key, found, patching.merge(found["status"], body.get("status") or {}))
-            return web.json_response(self.storage.get(kind.key, namespace if kind.namespaced else "", name))
+            _preconditions(kind, found, body)
+            changed = clone(body) if request.method == "PUT" else self._patched(request.content_type, found, body)
+            return web.json_response(self.storage.set_status(kind.key, found, changed.get("status") or {}))
         raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
 
     async def _bind(self, request: web.Request, pod: Object) -> web.Response:
@@ -314,10 +318,9 @@ class Api:
         wanted = ((await request.json()).get("target") or {}).get("name", "")
         if pod["spec"].get("nodeName"):
             name = pod["metadata"]["name"]
-            raise ApiFailure(
-                409, "Conflict", f'Operation cannot be fulfilled on pods/binding "{name}": pod {name} is already assigned'
-            )
-        changed = copy.deepcopy(pod)
+            why = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
+            raise conflict(Resource(plural="pods/binding"), name, why)
+        changed = clone(pod)
         changed["spec"]["nodeName"] = wanted
         self.storage.update("v1/pods", pod, changed)
         return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201}, status=201)
@@ -344,42 +347,8 @@ class Api:
         """Evict as the real subresource does. Source: kubernetes.md A2."""
         body = await request.json()
         self._record("evict", kind, request, body)
-        done = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
-        if not is_live(pod) or pod["status"].get("phase") == "Pending":
-            self.storage.terminate(pod)
-            return web.json_response(done, status=201)
-        labels = pod["metadata"].get("labels") or {}
-        budgets = [
-            one
-            for one in self.storage.all("policy/v1/poddisruptionbudgets", pod["metadata"]["namespace"])
-            if all(
-                labels.get(name) == value
-                for name, value in ((one["spec"].get("selector") or {}).get("matchLabels") or {"": ""}).items()
-            )
-        ]
-        if len(budgets) > 1:
-            raise ApiFailure(
-                500,
-                "InternalError",
-                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
-            )
-        for one in budgets:
-            status = one["status"]
-            always = one["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow" and not is_ready(pod)
-            floor = not is_ready(pod) and status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0
-            if status.get("disruptionsAllowed", 0) <= 0 and not always and not floor:
-                name = one["metadata"]["name"]
-                said = f"The disruption budget {name} needs {status.get('desiredHealthy')} healthy pods and has {status.get('currentHealthy')} currently"
-                message = "Cannot evict pod as it would violate the pod's disruption budget."
-                raise ApiFailure(429, "TooManyRequests", message, causes=(("DisruptionBudget", said),))
-            changed = copy.deepcopy(one)
-            changed["status"]["disruptionsAllowed"] = max(0, status.get("disruptionsAllowed", 0) - 1)
-            self.storage.update("policy/v1/poddisruptionbudgets", one, changed)
-        wanted = ((body.get("deleteOptions") or {}).get("preconditions") or {}).get("uid")
-        if wanted and wanted != pod["metadata"]["uid"]:
-            raise ApiFailure(409, "Conflict", "the UID in the precondition does not match")
-        self.storage.terminate(pod)
-        return web.json_response(done, status=201)
+        answer = evict(self.storage, pod, body, dry=request.query.get("dryRun") == "All")
+        return web.json_response(answer, status=201)
 
 
 def _group_version(request: web.Request) -> str:
@@ -388,68 +357,21 @@ def _group_version(request: web.Request) -> str:
     return f"{group}/{version}" if group else version
 
 
-def _preconditions(found: Object, changed: Object, body: Object) -> None:
+def _preconditions(kind: Kind, found: Object, body: Object) -> None:
     """Refuse a changed resourceVersion or UID in the body: optimistic concurrency."""
     asked = body.get("metadata") or {}
     name = found["metadata"]["name"]
     version, uid = asked.get("resourceVersion"), asked.get("uid")
     if version and version != found["metadata"]["resourceVersion"]:
-        message = f'Operation cannot be fulfilled on "{name}": the object has been modified; please apply your changes to the latest version and try again'
-        raise ApiFailure(409, "Conflict", message)
+        raise modified(kind.resource, name)
     if uid and uid != found["metadata"]["uid"]:
-        raise ApiFailure(422, "Invalid", f'"{name}" is invalid: metadata.uid: Invalid value: "{uid}": field is immutable')
-    del changed
+        raise invalid(
+            kind.resource, name, Cause("FieldValueInvalid", f'Invalid value: "{uid}": field is immutable', "metadata.uid")
+        )
 
 
-def _selected(item: Object, request: web.Request) -> bool:
-    labels = item["metadata"].get("labels") or {}
-    for part in _split(request.query.get("labelSelector", "")):
-        if not _label_holds(part, labels):
-            return False
-    for part in request.query.get("fieldSelector", "").split(","):
-        if not part:
-            continue
-        name, _, value = part.replace("==", "=").partition("=")
-        negated = name.endswith("!")
-        if (_field(item, name.rstrip("!")) == value) == negated:
-            return False
-    return True
-
-
-def _split(selector: str) -> list[str]:
-    parts, depth, word = [], 0, ""
-    for letter in selector:
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            parts.append(word)
-            word = ""
-        else:
-            word += letter
-    return [one.strip() for one in [*parts, word] if one.strip()]
-
-
-def _label_holds(part: str, labels: dict[str, str]) -> bool:
-    for word, wanted in ((" notin ", False), (" in ", True)):
-        if word in part:
-            name, _, values = part.partition(word)
-            listed = {one.strip() for one in values.strip("() ").split(",")}
-            return (labels.get(name.strip()) in listed) == wanted
-    if "!=" in part:
-        name, _, value = part.partition("!=")
-        return labels.get(name.strip()) != value.strip()
-    if "=" in part:
-        name, _, value = part.replace("==", "=").partition("=")
-        return labels.get(name.strip()) == value.strip()
-    if part.startswith("!"):
-        return part[1:].strip() not in labels
-    return part in labels
-
-
-def _field(item: Object, path: str) -> str:
-    at: Any = item
-    for part in path.split("."):
-        at = at.get(part, "") if isinstance(at, dict) else ""
-    return str(at)
+def _selection(kind: Kind, request: web.Request) -> Selection:
+    return Selection(kind.key, request.query.get("labelSelector", ""), request.query.get("fieldSelector", ""))
 
 
 async def _line(response: web.StreamResponse, event: str, item: Object) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +13,18 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from responder.sandbox.admission import Admission
 from responder.sandbox.api import Api, Faults, Written
-from responder.sandbox.behaviour import HEALTHY, Behaviour
-from responder.sandbox.controllers import CONTROLLERS, is_live
-from responder.sandbox.kubelet import Kubelet
+from responder.sandbox.behaviour import HEALTHY, WELL, Behaviour, NodeBehaviour
+from responder.sandbox.controllers import Controllers
+from responder.sandbox.controllers.nodes import LEASE_SPACE, NodeTimes
+from responder.sandbox.deleting import delete
+from responder.sandbox.kinds import DEPLOYMENTS, NAMESPACES, NODES, PODS, REPLICA_SETS
+from responder.sandbox.kubelet import Kubelet, Machine, node_body
 from responder.sandbox.metrics import exposition
-from responder.sandbox.objects import Object, Storage, stamp
+from responder.sandbox.objects import Object, Storage, clone
+from responder.sandbox.pods import is_live
+from responder.sandbox.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +35,13 @@ class Timings:
         speed: Its seconds in one real second.
         every: Its seconds between two looks of the controllers.
         starts_in: Its seconds that a container takes to start.
+        nodes: How long nodes may be silent, pods tolerate it, and so on.
     """
 
     speed: float = 1.0
     every: float = 0.2
     starts_in: float = 1.0
+    nodes: NodeTimes = field(default_factory=NodeTimes)
 
 
 class SandboxCluster:
@@ -62,7 +69,11 @@ class SandboxCluster:
         self._behaviours: dict[str, Behaviour] = {}
         self._broken: dict[str, Behaviour] = {}
         starts_in = timedelta(seconds=self.timings.starts_in)
-        self.kubelet = Kubelet(self.storage, self._behaviour_of, starts_in)
+        times = self.timings.nodes
+        self.storage.admit = Admission(self.storage, tolerates_for=times.tolerates_for).admit
+        self._controllers = Controllers(self.storage, times)
+        self._scheduler = Scheduler(self.storage)
+        self.kubelet = Kubelet(self.storage, self._behaviour_of, starts_in, timedelta(seconds=times.lease_every))
         self.api = Api(self.storage, self.kubelet, token=token)
         self._token = token
         self._runner: web.AppRunner | None = None
@@ -70,10 +81,10 @@ class SandboxCluster:
         self._loop: asyncio.Task[None] | None = None
         self.url = ""
         self.metrics_url = ""
-        for number in range(nodes):
-            self._node(f"sandbox-node-{number}")
-        for name in ("default", "kube-system"):
+        for name in ("default", "kube-system", "kube-public", LEASE_SPACE):
             self.namespace(name)
+        for number in range(nodes):
+            self.add_node(f"sandbox-node-{number}")
 
     @property
     def faults(self) -> Faults:
@@ -107,7 +118,9 @@ class SandboxCluster:
         self.release()
         if self._loop is not None:
             self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
+            await asyncio.wait([self._loop])
+            if not self._loop.cancelled() and (stopped := self._loop.exception()) is not None:
+                raise stopped
         for runner in (self._runner, self._metrics_runner):
             if runner is not None:
                 await runner.cleanup()
@@ -117,14 +130,18 @@ class SandboxCluster:
 
     async def _run(self) -> None:
         while True:
-            self.step()
+            try:
+                self.step()
+            except Exception as error:
+                self.api.broken = f"a controller of the sandbox stopped: {error!r}"
+                raise
             await asyncio.sleep(self.timings.every / self.timings.speed)
 
     def step(self) -> None:
-        """Let every controller and kubelet look once."""
-        for controller in CONTROLLERS:
-            controller(self.storage)
+        """Let every controller, the scheduler and every kubelet look once."""
+        self._controllers.step()
         if self._kubelets:
+            self._scheduler.step()
             self.kubelet.step()
 
     def _behaviour_of(self, pod: Object, _container: str) -> Behaviour:
@@ -151,25 +168,61 @@ class SandboxCluster:
 
     def pods(self, namespace: str, workload: str) -> list[Object]:
         """Return the live pods whose label ``app`` is the workload's name."""
-        found = self.storage.all("v1/pods", namespace)
+        found = self.storage.all(PODS, namespace)
         return [pod for pod in found if is_live(pod) and (pod["metadata"].get("labels") or {}).get("app") == workload]
 
     def namespace(self, name: str, **annotations: str) -> Object:
         """Create a namespace."""
+        meta = {"name": name, "labels": {"kubernetes.io/metadata.name": name}, "annotations": annotations}
         return self.storage.create(
-            "v1/namespaces", {"metadata": {"name": name, "annotations": annotations}, "status": {"phase": "Active"}}
+            NAMESPACES, {"metadata": meta, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
         )
 
-    def _node(self, name: str) -> Object:
-        node = self.storage.create(
-            "v1/nodes", {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {}}
-        )
-        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastTransitionTime": stamp(self._now())}
-        number = len(self.storage.all("v1/nodes"))
-        self.storage.set_status(
-            "v1/nodes", node, {"conditions": [ready], "addresses": [{"type": "InternalIP", "address": f"10.0.0.{number}"}]}
-        )
-        return self.storage.get("v1/nodes", "", name)
+    # --- nodes
+
+    def add_node(
+        self,
+        name: str,
+        *,
+        labels: dict[str, str] | None = None,
+        taints: list[Object] | None = None,
+        provider: str = "",
+        **capacity: str,
+    ) -> Object:
+        """Let a machine join: its kubelet registers a Node, reports and renews a Lease.
+
+        ``taints`` are there from the start, each with ``key``, ``effect`` and perhaps ``value``; ``provider`` is its ``providerID``;
+        ``capacity`` is ``cpu="2"``, ``memory="4Gi"``, ``pods="30"`` and so on, without it 4 cores, 16Gi and 110 pods.
+        """
+        number = len(self.kubelet.machines) + 1
+        self.storage.create(NODES, node_body(name, number, labels=labels, taints=taints, provider=provider, **capacity))
+        self.kubelet.machines[name] = Machine(name)
+        if self._kubelets:
+            self.kubelet.report(name)
+        return self.storage.get(NODES, "", name)
+
+    def behave_node(self, name: str, behaviour: NodeBehaviour) -> None:
+        """Say what a node's kubelet does, from now on."""
+        self.kubelet.machines[name].behaviour = behaviour
+
+    def silence(self, *names: str) -> None:
+        """Let nodes go silent: dead, or cut off; from the API nobody can tell."""
+        for name in names:
+            self.behave_node(name, NodeBehaviour(silent=True))
+
+    def wake(self, *names: str) -> None:
+        """Let nodes come back and be well."""
+        for name in names:
+            self.behave_node(name, WELL)
+
+    def remove_machine(self, name: str, *, node: bool = True) -> None:
+        """Delete a machine, and its Node as the cloud's node controller would."""
+        self.kubelet.machines.pop(name, None)
+        found = self.storage.find(NODES, "", name)
+        if node and found is not None:
+            delete(self.storage, NODES, found)
+
+    # --- workloads
 
     def workload(
         self,
@@ -215,15 +268,15 @@ class SandboxCluster:
     def set_image(self, namespace: str, name: str, image: str, *, plural: str = "apps/v1/deployments") -> None:
         """Roll a workload out with another image."""
         item = self.storage.get(plural, namespace, name)
-        changed = copy.deepcopy(item)
+        changed = clone(item)
         changed["spec"]["template"]["spec"]["containers"][0]["image"] = image
         self.storage.update(plural, item, changed)
 
     def age(self, namespace: str, name: str, by: timedelta) -> None:
         """Make the revisions of a Deployment older than they are, as if it had been running for long."""
-        item = self.storage.get("apps/v1/deployments", namespace, name)
-        for one in list(self.storage.owned("apps/v1/replicasets", item["metadata"]["uid"])):
-            one["metadata"]["creationTimestamp"] = stamp(datetime.fromisoformat(one["metadata"]["creationTimestamp"]) - by)
+        item = self.storage.get(DEPLOYMENTS, namespace, name)
+        for one in self.storage.owned(REPLICA_SETS, item["metadata"]["uid"]):
+            self.storage.backdate(REPLICA_SETS, one, by)
 
     async def wait_for(self, holds: Callable[[], bool], *, within: float = 30.0, what: str = "the condition") -> None:
         """Wait until something holds, at most ``within`` of the cluster's seconds.
@@ -239,10 +292,11 @@ class SandboxCluster:
 
     def available(self, namespace: str, name: str) -> bool:
         """Tell whether a Deployment is wholly rolled out and ready."""
-        item = self.storage.get("apps/v1/deployments", namespace, name)
+        item = self.storage.get(DEPLOYMENTS, namespace, name)
         status, wanted = item["status"], item["spec"].get("replicas", 1)
         seen = status.get("observedGeneration") == item["metadata"]["generation"]
-        return bool(seen and status.get("updatedReplicas") == status.get("replicas") == status.get("availableReplicas") == wanted)
+        counts = [status.get(one, 0) for one in ("updatedReplicas", "replicas", "availableReplicas")]
+        return bool(seen and counts == [wanted] * 3)
 
     def kubeconfig(self) -> dict[str, Any]:
         """Return a kubeconfig that points here."""

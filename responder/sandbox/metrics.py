@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from responder.sandbox.controllers import is_ready
 from responder.sandbox.objects import Object, Storage
+from responder.sandbox.pods import is_ready
 
 
 def exposition(storage: Storage) -> str:

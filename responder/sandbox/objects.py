@@ -1,89 +1,35 @@
-"""Storage of objects with what the API server promises about them: UIDs, resource versions, generations, preconditions."""
+"""Storage of objects with what the API server promises about them: UIDs, resource versions, generations, a history to watch.
+
+An object that is stored is never changed in place: every change stores a new one. So lists, watches and histories share them
+without copies; the one who wants to change one takes a ``clone``.
+"""
 
 from __future__ import annotations
 
-import copy
+import json
+import marshal
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 
-Object = dict[str, Any]
+from responder.sandbox.answers import ApiFailure, Object, already_exists, not_found
+from responder.sandbox.kinds import EVENTS, KINDS, PODS
+
+__all__ = ["KINDS", "ApiFailure", "Change", "Object", "Storage", "clone", "stamp"]
+
+Key = tuple[str, str, str]
+LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+KEPT = 10_000
+"""How many changes of a kind are kept for watches."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One resource: where it lives in the API."""
-
-    group_version: str
-    plural: str
-    kind: str
-    namespaced: bool = True
-
-    @property
-    def key(self) -> str:
-        """Return ``apps/v1/deployments``."""
-        return f"{self.group_version}/{self.plural}"
-
-
-KINDS = {
-    kind.key: kind
-    for kind in (
-        Kind("v1", "namespaces", "Namespace", namespaced=False),
-        Kind("v1", "nodes", "Node", namespaced=False),
-        Kind("v1", "pods", "Pod"),
-        Kind("v1", "services", "Service"),
-        Kind("v1", "events", "Event"),
-        Kind("v1", "configmaps", "ConfigMap"),
-        Kind("v1", "secrets", "Secret"),
-        Kind("v1", "resourcequotas", "ResourceQuota"),
-        Kind("v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
-        Kind("apps/v1", "deployments", "Deployment"),
-        Kind("apps/v1", "replicasets", "ReplicaSet"),
-        Kind("apps/v1", "statefulsets", "StatefulSet"),
-        Kind("apps/v1", "daemonsets", "DaemonSet"),
-        Kind("apps/v1", "controllerrevisions", "ControllerRevision"),
-        Kind("batch/v1", "jobs", "Job"),
-        Kind("batch/v1", "cronjobs", "CronJob"),
-        Kind("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
-        Kind("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget"),
-        Kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice"),
-        Kind("coordination.k8s.io/v1", "leases", "Lease"),
-    )
-}
-
-
-class ApiFailure(Exception):  # noqa: N818 - an answer, not an error of ours
-    """An answer of the API server other than success."""
-
-    def __init__(
-        self,
-        code: int,
-        reason: str,
-        message: str,
-        *,
-        causes: tuple[tuple[str, str], ...] = (),
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.code, self.reason, self.message, self.causes, self.headers = code, reason, message, causes, dict(headers or {})
-
-    def status(self) -> Object:
-        """Return the Status object."""
-        details: Object = (
-            {"causes": [{"reason": reason, "message": message} for reason, message in self.causes]} if self.causes else {}
-        )
-        return {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": self.message,
-            "reason": self.reason,
-            "details": details,
-            "code": self.code,
-        }
+def clone(item: Any) -> Any:
+    """Return a copy of a JSON value that shares nothing with it."""
+    return marshal.loads(marshal.dumps(item))
 
 
 def stamp(at: datetime) -> str:
@@ -91,26 +37,53 @@ def stamp(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def suffix(length: int = 5) -> str:
+    """Return a random suffix of letters that spell no words, as generated names have."""
+    return "".join(LETTERS[byte % len(LETTERS)] for byte in uuid.uuid4().bytes[:length])
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one object. ``old``: what it was before; None when it is new."""
+
+    version: int
+    event: str
+    item: Object
+    old: Object | None
+
+
+@dataclass(slots=True)
+class _History:
+    """The changes of one kind, oldest first. ``floor``: watches from before this version are too old."""
+
+    changes: list[Change] = field(default_factory=list)
+    floor: int = 0
+
+
 class Storage:
     """All objects of the cluster."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
-        self._objects: dict[tuple[str, str, str], Object] = {}
+        self._objects: dict[Key, Object] = {}
+        self._kinds: dict[str, dict[Key, Object]] = defaultdict(dict)
+        self._spaces: dict[tuple[str, str], dict[Key, Object]] = defaultdict(dict)
+        self._dependents: dict[str, dict[Key, None]] = defaultdict(dict)
+        self._on_node: dict[str, dict[Key, None]] = defaultdict(dict)
+        self._uids: dict[str, Key] = {}
+        self._histories: dict[str, _History] = defaultdict(_History)
+        self._texts: dict[Key, tuple[str, bytes]] = {}
+        self._events: dict[tuple[str, str, str], Key] = {}
         self._version = 100
         self.now = now
-        self.changes: list[tuple[int, str, str, Object]] = []
-        self.on_change: Callable[[], None] = lambda: None
+        self.listeners: set[Callable[[], None]] = set()
+        self.admit: Callable[[str, Object], Object] = lambda _kind, item: item
+
+    # --- reading
 
     @property
     def version(self) -> str:
         """Return the newest resource version."""
         return str(self._version)
-
-    def _record(self, event: str, kind: str, item: Object) -> None:
-        self.changes.append((self._version, event, kind, copy.deepcopy(item)))
-        if len(self.changes) > 5000:
-            del self.changes[:1000]
-        self.on_change()
 
     def find(self, kind: str, namespace: str, name: str) -> Object | None:
         """Return the stored object itself, or None."""
@@ -124,22 +97,83 @@ class Storage:
         """
         found = self.find(kind, namespace, name)
         if found is None:
-            plural = kind.rsplit("/", 1)[-1]
-            raise ApiFailure(404, "NotFound", f'{plural} "{name}" not found')
+            raise not_found(KINDS[kind].resource, name)
         return found
 
     def all(self, kind: str, namespace: str = "") -> list[Object]:
         """Return the objects of a kind, in order of creation."""
+        return list((self._spaces[kind, namespace] if namespace else self._kinds[kind]).values())
+
+    def by_uid(self, uid: str) -> tuple[str, Object] | None:
+        """Return the kind and the object that has a UID, or None."""
+        key = self._uids.get(uid)
+        return None if key is None else (key[0], self._objects[key])
+
+    def owned(self, kind: str, uid: str) -> list[Object]:
+        """Return the objects of a kind that an owner controls."""
         return [
-            item for (of, where, _), item in list(self._objects.items()) if of == kind and (not namespace or where == namespace)
+            item
+            for key in self._dependents.get(uid, ())
+            if key[0] == kind
+            for item in (self._objects[key],)
+            if any(one.get("uid") == uid and one.get("controller") for one in item["metadata"]["ownerReferences"])
         ]
 
-    def owned(self, kind: str, uid: str) -> Iterator[Object]:
-        """Return the objects of a kind that an owner controls."""
-        for item in self.all(kind):
-            for owner in item["metadata"].get("ownerReferences") or []:
-                if owner.get("uid") == uid and owner.get("controller"):
-                    yield item
+    def dependents(self, uid: str) -> list[tuple[str, Object]]:
+        """Return kind and object of everything that names a UID as an owner."""
+        return [(key[0], self._objects[key]) for key in self._dependents.get(uid, ())]
+
+    def orphaned(self) -> list[str]:
+        """Return the UIDs that objects name as their owner and that nothing has."""
+        return [uid for uid, keys in self._dependents.items() if keys and uid not in self._uids]
+
+    def on_node(self, name: str) -> list[Object]:
+        """Return the pods that are bound to a node, the terminating and the finished too."""
+        return [self._objects[key] for key in self._on_node.get(name, ())]
+
+    def text(self, kind: str, item: Object) -> bytes:
+        """Return an object's JSON; it is made once for each version."""
+        key = key_of(kind, item)
+        version = item["metadata"]["resourceVersion"]
+        known = self._texts.get(key)
+        if known is not None and known[0] == version:
+            return known[1]
+        made = json.dumps(item, separators=(",", ":")).encode()
+        if self._objects.get(key) is item:
+            self._texts[key] = (version, made)
+        return made
+
+    # --- history
+
+    def since(self, kind: str, version: int) -> list[Change] | None:
+        """Return the changes of a kind after a version, oldest first; None when they are forgotten."""
+        history = self._histories[kind]
+        if version < history.floor:
+            return None
+        changes = history.changes
+        return changes[bisect_right(changes, version, key=lambda one: one.version) :]
+
+    def last_change(self, kinds: Iterable[str]) -> int:
+        """Return the version of the newest change of any of these kinds; 0 for none."""
+        return max((self._histories[kind].changes[-1].version for kind in kinds if self._histories[kind].changes), default=0)
+
+    def compact(self) -> None:
+        """Forget the history: every watch and every list that was begun before is too old."""
+        for kind in KINDS:
+            history = self._histories[kind]
+            history.floor = self._version
+            history.changes = history.changes[-1:]
+
+    def _record(self, event: str, kind: str, item: Object, old: Object | None) -> None:
+        history = self._histories[kind]
+        history.changes.append(Change(self._version, event, item, old))
+        if len(history.changes) > KEPT:
+            history.floor = history.changes[KEPT // 4 - 1].version
+            del history.changes[: KEPT // 4]
+        for listener in tuple(self.listeners):
+            listener()
+
+    # --- writing
 
     def create(self, kind: str, item: Object) -> Object:
         """Store a new object.
@@ -147,99 +181,147 @@ class Storage:
         Raises:
             ApiFailure: 409 when the name is taken.
         """
-        item = copy.deepcopy(item)
+        of = KINDS[kind]
+        item = clone(item)
         meta = item.setdefault("metadata", {})
-        if not meta.get("name") and meta.get("generateName"):
-            meta["name"] = meta["generateName"] + uuid.uuid4().hex[:5]
-        namespace = meta.get("namespace", "") if KINDS[kind].namespaced else ""
-        key = (kind, namespace, meta["name"])
+        if "name" not in meta:
+            meta["name"] = meta.get("generateName", "unnamed-") + suffix()
+        if not of.namespaced:
+            meta.pop("namespace", None)
+        key = key_of(kind, item)
         if key in self._objects:
-            raise ApiFailure(409, "AlreadyExists", f'{KINDS[kind].plural} "{meta["name"]}" already exists')
+            raise already_exists(of.resource, meta["name"])
         self._version += 1
-        meta |= {
-            "uid": str(uuid.uuid4()),
-            "resourceVersion": self.version,
-            "creationTimestamp": stamp(self.now()),
-            "generation": 1,
-        }
-        item.setdefault("apiVersion", KINDS[kind].group_version)
-        item.setdefault("kind", KINDS[kind].kind)
-        item.setdefault("status", {})
-        self._objects[key] = item
-        self._record("ADDED", kind, item)
+        meta |= {"uid": str(uuid.uuid4()), "resourceVersion": self.version, "creationTimestamp": stamp(self.now())}
+        if of.generation:
+            meta["generation"] = 1
+        item.setdefault("apiVersion", of.group_version)
+        item.setdefault("kind", of.kind)
+        if of.status:
+            item.setdefault("status", {})
+        self._put(key, item, None)
+        self._record("ADDED", kind, item, None)
         return item
 
     def update(self, kind: str, old: Object, new: Object) -> Object:
-        """Replace an object; the generation rises when the spec changed. Nothing happens when nothing changed."""
+        """Replace an object; the generation rises when the spec changed. Nothing happens when nothing changed.
+
+        What has a deletion timestamp and lost its last finalizer goes for good, once it needs no more grace.
+        """
         kept = old["metadata"]
         meta = new["metadata"]
-        for field in ("uid", "creationTimestamp", "name", "namespace"):
-            if field in kept:
-                meta[field] = kept[field]
-        meta["generation"] = kept.get("generation", 1)
-        meta["resourceVersion"] = kept["resourceVersion"]
+        for name in ("uid", "creationTimestamp", "name", "namespace", "resourceVersion", "generation", "generateName"):
+            if name in kept:
+                meta[name] = kept[name]
         if new == old:
             return old
-        if new.get("spec") != old.get("spec"):
-            meta["generation"] += 1
+        if "generation" in kept and (
+            new.get("spec") != old.get("spec") or ("deletionTimestamp" in meta and "deletionTimestamp" not in kept)
+        ):
+            meta["generation"] = kept["generation"] + 1
+        if meta.get("deletionTimestamp") and not meta.get("finalizers") and not meta.get("deletionGracePeriodSeconds"):
+            self.remove(kind, old)
+            return new
         self._version += 1
         meta["resourceVersion"] = self.version
-        self._objects[kind, meta.get("namespace", "") if KINDS[kind].namespaced else "", meta["name"]] = new
-        self._record("MODIFIED", kind, new)
+        self._put(key_of(kind, new), new, old)
+        self._record("MODIFIED", kind, new, old)
         return new
 
-    def set_status(self, kind: str, item: Object, status: Object) -> None:
+    def set_status(self, kind: str, item: Object, status: Object) -> Object:
         """Replace the status of an object if it changed."""
-        if item.get("status") != status:
-            changed = copy.deepcopy(item)
-            changed["status"] = status
-            self.update(kind, item, changed)
+        if item.get("status") == status:
+            return item
+        return self.update(kind, item, {**item, "metadata": dict(item["metadata"]), "status": status})
+
+    def backdate(self, kind: str, item: Object, by: timedelta) -> None:
+        """Let an object be older than it is."""
+        meta = item["metadata"]
+        at = stamp(datetime.fromisoformat(meta["creationTimestamp"]) - by)
+        self._version += 1
+        new = {**item, "metadata": {**meta, "creationTimestamp": at, "resourceVersion": self.version}}
+        self._put(key_of(kind, new), new, item)
+        self._record("MODIFIED", kind, new, item)
 
     def remove(self, kind: str, item: Object) -> None:
-        """Remove an object for good, and what it controls in the background."""
-        meta = item["metadata"]
-        self._objects.pop((kind, meta.get("namespace", "") if KINDS[kind].namespaced else "", meta["name"]), None)
-        self._version += 1
-        self._record("DELETED", kind, item)
-        for child_kind in ("apps/v1/replicasets", "apps/v1/controllerrevisions"):
-            for child in list(self.owned(child_kind, meta["uid"])):
-                self.remove(child_kind, child)
-        for pod in list(self.owned("v1/pods", meta["uid"])):
-            self.terminate(pod)
-        for piece in list(self.owned("discovery.k8s.io/v1/endpointslices", meta["uid"])):
-            self.remove("discovery.k8s.io/v1/endpointslices", piece)
-
-    def terminate(self, pod: Object) -> None:
-        """Begin a graceful deletion of a pod; the kubelet ends it."""
-        if pod["metadata"].get("deletionTimestamp"):
+        """Remove an object at once; what it owns is collected by the garbage collector."""
+        key = key_of(kind, item)
+        old = self._objects.pop(key, None)
+        if old is None:
             return
-        changed = copy.deepcopy(pod)
-        changed["metadata"]["deletionTimestamp"] = stamp(self.now())
-        changed["metadata"]["deletionGracePeriodSeconds"] = pod["spec"].get("terminationGracePeriodSeconds", 30)
-        self.update("v1/pods", pod, changed)
+        self._kinds[kind].pop(key, None)
+        self._spaces[kind, key[1]].pop(key, None)
+        self._texts.pop(key, None)
+        self._uids.pop(old["metadata"]["uid"], None)
+        self._unlink(key, old)
+        if kind == EVENTS:
+            self._events.pop(_same(old), None)
+        self._version += 1
+        last = {**old, "metadata": {**old["metadata"], "resourceVersion": self.version}}
+        self._record("DELETED", kind, last, old)
 
-    def event(self, about: Object, reason: str, message: str, *, kind: str = "Normal") -> None:
+    def _put(self, key: Key, item: Object, old: Object | None) -> None:
+        if old is not None:
+            self._unlink(key, old)
+        self._objects[key] = item
+        self._kinds[key[0]][key] = item
+        self._spaces[key[0], key[1]][key] = item
+        self._uids[item["metadata"]["uid"]] = key
+        for one in item["metadata"].get("ownerReferences") or ():
+            self._dependents[one.get("uid", "")][key] = None
+        if key[0] == PODS and item["spec"].get("nodeName"):
+            self._on_node[item["spec"]["nodeName"]][key] = None
+        if key[0] == EVENTS:
+            self._events[_same(item)] = key
+
+    def _unlink(self, key: Key, old: Object) -> None:
+        for one in old["metadata"].get("ownerReferences") or ():
+            mine = self._dependents.get(one.get("uid", ""))
+            if mine is not None:
+                mine.pop(key, None)
+                if not mine:
+                    del self._dependents[one.get("uid", "")]
+        if key[0] == PODS and old["spec"].get("nodeName"):
+            self._on_node[old["spec"]["nodeName"]].pop(key, None)
+
+    def event(self, about: Object, reason: str, message: str, *, kind: str = "Normal", by: str = "sandbox") -> None:
         """Record an Event; the same one again raises its count."""
         meta = about["metadata"]
         namespace = meta.get("namespace", "default")
-        for item in self.all("v1/events", namespace):
-            same = (item["involvedObject"]["uid"], item["reason"], item["message"]) == (meta["uid"], reason, message)
-            if same:
-                changed = copy.deepcopy(item)
-                changed["count"] += 1
-                changed["lastTimestamp"] = stamp(self.now())
-                self.update("v1/events", item, changed)
-                return
+        now = stamp(self.now())
+        known = self._events.get((meta["uid"], reason, message))
+        if known is not None:
+            found = self._objects[known]
+            changed = {**found, "metadata": dict(found["metadata"]), "count": found.get("count", 1) + 1, "lastTimestamp": now}
+            self.update(EVENTS, found, changed)
+            return
+        involved = {"kind": about["kind"], "apiVersion": about["apiVersion"], "name": meta["name"], "uid": meta["uid"]}
+        if "namespace" in meta:
+            involved["namespace"] = meta["namespace"]
         self.create(
-            "v1/events",
+            EVENTS,
             {
-                "metadata": {"namespace": namespace, "generateName": f"{meta['name']}."},
-                "involvedObject": {"kind": about["kind"], "namespace": namespace, "name": meta["name"], "uid": meta["uid"]},
+                "metadata": {"namespace": namespace, "name": f"{meta['name']}.{uuid.uuid4().hex[:16]}"},
+                "involvedObject": involved,
                 "type": kind,
                 "reason": reason,
                 "message": message,
+                "source": {"component": by},
+                "reportingComponent": by,
+                "reportingInstance": "",
                 "count": 1,
-                "firstTimestamp": stamp(self.now()),
-                "lastTimestamp": stamp(self.now()),
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "eventTime": None,
             },
         )
+
+
+def key_of(kind: str, item: Object) -> Key:
+    """Return where an object lives."""
+    meta = item["metadata"]
+    return kind, meta.get("namespace", "") if KINDS[kind].namespaced else "", meta["name"]
+
+
+def _same(event: Object) -> tuple[str, str, str]:
+    return (event.get("involvedObject") or {}).get("uid", ""), event.get("reason", ""), event.get("message", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from responder.sandbox.objects import ApiFailure
+from responder.sandbox.answers import ApiFailure
 
 MERGE_KEYS = {
     "containers": "name", "initContainers": "name", "env": "name", "volumes": "name", "conditions": "type", "ports": "port",
