@@ -138,11 +138,15 @@ class SandboxCluster:
             await asyncio.sleep(self.timings.every / self.timings.speed)
 
     def step(self) -> None:
-        """Let every controller, the scheduler and every kubelet look once."""
+        """Let every kubelet, every controller and the scheduler look once.
+
+        Kubelets first: if this process was held up for long, they were too, and no node was silent.
+        """
+        if self._kubelets:
+            self.kubelet.step()
         self._controllers.step()
         if self._kubelets:
             self._scheduler.step()
-            self.kubelet.step()
 
     def _behaviour_of(self, pod: Object, _container: str) -> Behaviour:
         broken = self._broken.get(pod["metadata"]["uid"])
