@@ -57,9 +57,7 @@ class Asked:
         """
         if self.content_type not in {JSON, "application/yaml"} and not self.content_type.endswith(("+json", "+yaml")):
             accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor"
-            message = (
-                f"the body of the request was in an unknown format - accepted media types include: {accepted}"
-            )
+            message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise ApiFailure(415, "UnsupportedMediaType", message)
         try:
             return json.loads(self.body or b"{}")
