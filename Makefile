@@ -26,7 +26,7 @@ demo: $(READY)
 	$(BIN)/responder demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest --ignore=tests/e2e --ignore=tests/bench -m "not slow" $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadgroup --ignore=tests/e2e --ignore=tests/bench -m "not slow" $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -63,7 +63,10 @@ async def stage(back_end: str, plane: ControlPlane | None, account: Path | None,
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The table is checked last, when everything was seen."""
+    """The table is checked last, when everything was seen: so all cases run in one process."""
+    for item in items:
+        if Path(str(item.fspath)).is_relative_to(table.FILE.parent):
+            item.add_marker(pytest.mark.xdist_group("cases"))
     items.sort(key=lambda item: item.name.startswith("test_the_table_says"))
 
 
@@ -95,9 +98,10 @@ def results(config: pytest.Config) -> dict[int, str]:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the table when asked."""
-    if not session.config.getoption("--table"):
+    found = results(session.config)
+    if not session.config.getoption("--table") or not found:
         return
     known = table.read()
     where = str(session.config.getoption("--back-end"))
-    known[where] = {**known[where], **results(session.config)}
+    known[where] = {**known[where], **found}
     table.FILE.write_text(table.render(known))

@@ -167,6 +167,11 @@ async def test_36_nothing_wanted_is_never_proven(stage: Stage) -> None:
     await stage.serve(rule("workload.restart"))
     await stage.workload(replicas=0)
     await stage.workload("daemonsets", "agent", pod={"nodeSelector": {"no": "such"}}, ready=False)
+
+    async def looked_at() -> bool:
+        return bool((await stage.get("daemonsets", "agent"))["status"].get("observedGeneration") == 1)
+
+    await stage.until(looked_at, what="the DaemonSet's controller has seen it")
     check = stage.parts.catalogue.checks["workload.available"]
 
     found = [
