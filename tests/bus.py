@@ -27,13 +27,13 @@ from cryptography.x509.oid import NameOID
 from responder.clock import SystemClock
 from responder.model.errors import StoreUnavailableError
 from responder.model.storing import Delivery
+from responder.sandbox.service_bus import Broker, Entity
 from responder.service.intake import Intake
 from responder.sources.service_bus import receiving
 from responder.sources.service_bus.bus import Access, Bus
 from responder.sources.service_bus.receiving import ServiceBusSource
 from responder.stores import SqlStore, open_memory
 from responder.telemetry import Metrics
-from tests.fakes.service_bus import Broker, Entity
 
 LEAKS = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

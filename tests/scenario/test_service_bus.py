@@ -12,12 +12,12 @@ import pytest
 from responder.model.alert import SourceKind
 from responder.model.errors import ForbiddenError, RejectedError, RemoteError
 from responder.model.storing import DeliveryState
+from responder.sandbox.amqp import Described
+from responder.sandbox.service_bus import Broker, websockets
 from responder.sources import SOURCES
 from responder.sources.service_bus.bus import Access, Bus
 from responder.sources.service_bus.deadletters import listed, resubmitted
 from tests.bus import LEAKS, Identity, World, alert, bus_world, certificate, flood, put, quick, until
-from tests.fakes.amqp import Described
-from tests.fakes.service_bus import Broker, websockets
 
 pytestmark = LEAKS
 

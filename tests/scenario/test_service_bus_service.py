@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from responder.model.errors import SettingsError
+from responder.sandbox.service_bus import Broker
 from responder.settings import load_settings
 from tests.bus import LEAKS, alert, quick
-from tests.fakes.service_bus import Broker
 from tests.scenario.conftest import World
 
 pytestmark = LEAKS

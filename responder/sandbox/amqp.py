@@ -1,4 +1,4 @@
-"""AMQP 1.0 for tests: types, frames and message sections, written from the specification and independent of any client's codec."""
+"""AMQP 1.0 for the Service Bus double: types, frames and message sections, written from the specification and independent of any client's codec."""
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ class Described:
 
 
 def encode(value: Any) -> bytes:
+    """Return a value as AMQP has it; its Python type chooses the AMQP type."""
     match value:
         case None:
             return b"\x40"
@@ -188,6 +189,7 @@ WIDTH = {0x10: 10, 0x11: 8, 0x12: 14, 0x13: 11, 0x14: 11, 0x15: 6, 0x16: 3, 0x17
 
 
 def frame(channel: int, code: int, values: list[Any], payload: bytes = b"", *, sasl: bool = False) -> bytes:
+    """Return a frame with one performative."""
     body = encode(Described(code, [*values, *[None] * (WIDTH[code] - len(values))])) + payload
     return struct.pack(">IBBH", len(body) + 8, 2, 1 if sasl else 0, channel) + body
 

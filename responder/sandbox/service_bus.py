@@ -1,4 +1,4 @@
-"""A Service Bus broker for tests: queues, subscriptions, locks, dead letters, management; and everything that can go wrong with them.
+"""A Service Bus broker: queues, subscriptions, locks, dead letters, management; and everything that can go wrong with them.
 
 It speaks AMQP 1.0 on loopback to the unmodified SDK, plain, over TLS or over websockets. Strict where the specification is: a client that
 numbers its deliveries wrongly, as two tasks on one link do, loses its connection. Source: azure.md 1.3.
@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from aiohttp import WSMsgType, web
 
-from tests.fakes.amqp import (
+from responder.sandbox.amqp import (
     Described,
     Int,
     Raw,
@@ -51,6 +51,7 @@ class Stored:
     at: int = 0
 
     def wire(self, until: float) -> bytes:
+        """Return it as it is delivered, locked until then (seconds since 1970)."""
         notes = {
             Symbol("x-opt-sequence-number"): self.sequence,
             Symbol("x-opt-enqueued-time"): Stamp(self.at),
@@ -84,6 +85,7 @@ class Entity:
     sequence: int = 0
 
     def give_back(self, token: uuid.UUID, *, count: bool) -> None:
+        """Free a locked message; ``count``: as a failed delivery, of which ``most_deliveries`` bury it."""
         one, _ = self.locked.pop(token)
         one.deliveries += count
         if count and self.dead is not None and one.deliveries >= self.most_deliveries:
@@ -93,17 +95,20 @@ class Entity:
         self.pump()
 
     def bury(self, one: Stored, reason: str, description: str) -> None:
+        """Move a message to the dead letters."""
         assert self.dead is not None
         one.app = {**one.app, "DeadLetterReason": reason, "DeadLetterErrorDescription": description}
         one.deliveries = 0
         self.dead.ready.append(one)
 
     def expire(self, *, everything: bool = False) -> None:
+        """Give back what is locked for too long, or everything."""
         for token in [token for token, (_, until) in self.locked.items() if everything or until <= time.time()]:
             self.expired += 1
             self.give_back(token, count=True)
 
     def pump(self) -> None:
+        """Deliver to links that have credit."""
         for link in self.links:
             while link.credit > 0 and self.ready:
                 one = self.ready.popleft()
@@ -114,6 +119,7 @@ class Entity:
 
     @property
     def waiting(self) -> int:
+        """Count messages that are neither completed nor dead."""
         return len(self.ready) + len(self.locked)
 
 
@@ -129,6 +135,7 @@ class Out:
     count: int = 0
 
     def deliver(self, token: uuid.UUID, payload: bytes, *, settled: bool = False) -> None:
+        """Send a message in as many frames as it needs."""
         self.credit -= 1
         self.count += 1
         number = self.peer.next_delivery[self.channel]
@@ -160,10 +167,12 @@ class Peer:
         self.authorised = False
 
     def write(self, data: bytes) -> None:
+        """Send bytes, unless the broker is silent."""
         if not self.broker.silent:
             self._write(data)
 
     def send(self, channel: int, code: int, values: list[Any], payload: bytes = b"") -> None:
+        """Send a performative."""
         self.write(frame(channel, code, values, payload))
 
     def lost(self) -> None:
@@ -174,6 +183,7 @@ class Peer:
         self.broker.peers.discard(self)
 
     def feed(self, data: bytes) -> None:
+        """Take bytes in."""
         self.buffer += data
         while len(self.buffer) >= 8:
             if self.header_due or self.buffer[:4] == b"AMQP":
@@ -199,10 +209,12 @@ class Peer:
                 self.performative(struct.unpack_from(">H", one, 6)[0], code, [*values, *[None] * 14], raws, payload)
 
     def fail(self, condition: str, said: str) -> None:
+        """Close the connection with a condition."""
         self.send(0, 0x18, [Described(0x1D, [Symbol(condition), said, {Symbol("tracking-id"): "t"}])])
         self.close()
 
     def performative(self, channel: int, code: int, values: list[Any], raws: list[bytes], payload: bytes) -> None:
+        """Take one frame."""
         match code:
             case 0x10:
                 self.largest = min(65536, values[2] or 65536)
@@ -217,7 +229,7 @@ class Peer:
             case 0x14:
                 self.transfer(channel, values, payload)
             case 0x15:
-                self.disposition(channel, values, raws)
+                self.disposition(channel, values)
             case 0x16:
                 out = self.outs.pop((channel, values[0]), None)
                 if out is not None and out.entity is not None and out in out.entity.links:
@@ -233,6 +245,7 @@ class Peer:
                 self.fail("amqp:not-implemented", f"performative {code:#x}")
 
     def attach(self, channel: int, values: list[Any], raws: list[bytes]) -> None:
+        """Open a link, or refuse it with a condition."""
         name, handle, receives = values[0], values[1], values[2]
         place = values[5] if receives else values[6]
         address = str(place.value[0]).split("://", 1)[-1]
@@ -273,6 +286,7 @@ class Peer:
             self.grant(channel, handle)
 
     def grant(self, channel: int, handle: int) -> None:
+        """Give a sending client credit."""
         sent = self.ins[channel, handle][1]
         self.send(
             channel,
@@ -281,6 +295,7 @@ class Peer:
         )
 
     def flow(self, channel: int, values: list[Any]) -> None:
+        """Take credit that a client gives."""
         out = self.outs.get((channel, values[4])) if values[4] is not None else None
         if out is None:
             return
@@ -292,6 +307,7 @@ class Peer:
             out.credit = 0
 
     def transfer(self, channel: int, values: list[Any], payload: bytes) -> None:
+        """Take a message that a client sends; ids out of sequence end the connection."""
         handle, number, more = values[0], values[1], values[5]
         kept = self.partial.setdefault((channel, handle), bytearray())
         kept += payload
@@ -316,6 +332,7 @@ class Peer:
             self.broker.enqueue(link[0], payload)
 
     def reply(self, channel: int, address: str, request: dict[int, Any], status: int, body: Any, condition: str = "") -> None:
+        """Answer a request on a link of its own kind."""
         properties = [None] * 5 + [request[0x73][0][0][0]]
         app: dict[str, Any] = {
             "status-code": Int(status),
@@ -333,6 +350,7 @@ class Peer:
             out.deliver(uuid.uuid4(), wire, settled=True)
 
     def token(self, channel: int, payload: bytes) -> None:
+        """Take a token put to ``$cbs``."""
         request = sections(payload)
         self.broker.tokens.append(str(request[0x77][0][0]))
         self.authorised = self.broker.token_status == 202
@@ -340,6 +358,7 @@ class Peer:
             self.reply(channel, "$cbs", request, self.broker.token_status, "", "" if self.authorised else "Unauthorized")
 
     def manage(self, channel: int, address: str, payload: bytes) -> None:
+        """Answer a management request: peek, renew, settle."""
         request = sections(payload)
         operation = str(request[0x74][0][0]["operation"]).rsplit(":", 1)[-1]
         entity = self.broker.find(address.removesuffix("/$management"))
@@ -376,7 +395,8 @@ class Peer:
             )
         self.reply(channel, address, request, 200, {})
 
-    def disposition(self, channel: int, values: list[Any], raws: list[bytes]) -> None:
+    def disposition(self, channel: int, values: list[Any]) -> None:
+        """Settle messages that were delivered."""
         receiver, first, last, settled, state = values[:5]
         if not receiver:
             return
@@ -419,7 +439,7 @@ def int_max() -> Raw:
 
 
 class Broker:
-    """A namespace. Switches are plain attributes; tests set them between two awaits.
+    """A namespace. Switches are plain attributes, to be set between two awaits.
 
     Attributes:
         silent: Takes bytes and never answers. settle_delay: seconds before a settle takes effect and is answered.
@@ -469,9 +489,11 @@ class Broker:
 
     @property
     def connection_string(self) -> str:
+        """Return what a client connects by."""
         return f"Endpoint=sb://127.0.0.1:{self.port};SharedAccessKeyName=k;SharedAccessKey=c2VjcmV0;UseDevelopmentEmulator=true;"
 
     def queue(self, name: str, **options: Any) -> Entity:
+        """Make a queue with its dead letters."""
         entity = Entity(name, **options)
         entity.dead = Entity(f"{name}/$DeadLetterQueue", lock_seconds=entity.lock_seconds, most_deliveries=FOREVER)
         self.entities[name.lower()] = entity
@@ -479,14 +501,17 @@ class Broker:
         return entity
 
     def subscription(self, topic: str, name: str, **options: Any) -> Entity:
+        """Make a subscription of a topic."""
         entity = self.queue(f"{topic}/Subscriptions/{name}", **options)
         self.topics.setdefault(topic.lower(), []).append(entity.name.lower())
         return entity
 
     def find(self, address: str) -> Entity | None:
+        """Return an entity by its path."""
         return self.entities.get(address.lower())
 
     def enqueue(self, address: str, payload: bytes) -> None:
+        """Store a message as it came over the wire."""
         parts = sections(payload)
         inner = b"".join(raw for _, raw in parts.get(0x73, []))
         body = b"".join(raw for code in (0x75, 0x76, 0x77) for _, raw in parts.get(code, []))
@@ -513,6 +538,7 @@ class Broker:
         self.enqueue(address.lower(), wire + encode(body if isinstance(body, Described) else Described(0x75, body)))
 
     def apply(self, entity: Entity, token: uuid.UUID, code: int, reason: str, description: str) -> None:
+        """Settle a locked message: accepted, rejected or given back."""
         if code == 0x24:
             one, _ = entity.locked.pop(token)
             entity.completed[one.message_id] += 1
@@ -547,6 +573,7 @@ class Broker:
             peer.fail(condition, "by the test")
 
     def dead_letters(self, name: str) -> list[dict[str, Any]]:
+        """Return ids and properties of the dead letters of an entity."""
         dead = self.entities[name.lower()].dead
         assert dead is not None
         return [{"id": one.message_id, **one.app} for one in dead.ready]
@@ -568,7 +595,7 @@ class _Socket(asyncio.Protocol):
         if not self.broker.silent:
             self.peer.feed(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         self.peer.lost()
 
 
@@ -604,6 +631,6 @@ async def websockets(broker: Broker, tls: Any) -> Any:
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
-        yield site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        yield int(runner.addresses[0][1])
     finally:
         await runner.cleanup()
