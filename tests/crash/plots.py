@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from responder.sandbox import Behaviour
-from tests.crash.world import World, rule_file
+from tests.crash.world import Outdoors, World, rule_file
 
 CRASH = Behaviour(crash_after=3, log="FATAL: poisoned\n")
 API = {"namespace": "shop", "deployment": "api"}
@@ -28,7 +28,7 @@ class Plot:
 
     name: str
     rule: str
-    begin: Callable[[World], Awaitable[None]]
+    begin: Callable[[Outdoors], Awaitable[None]]
     lasts: timedelta = timedelta(minutes=30)
     own: Any = None
 
@@ -38,14 +38,14 @@ class Plot:
         return World(act=(self.rule,), rules=rules, crash_at=crash_at, keeps_name=keeps_name)
 
 
-async def _healthy(world: World, *, replicas: int = 2) -> None:
+async def _healthy(world: Outdoors, *, replicas: int = 2) -> None:
     world.cluster.deployment("shop", "api", image="shop/api:1", replicas=replicas)
     await world.passes(timedelta(seconds=30))
     assert world.cluster.available("shop", "api")
     await world.observe_twice()
 
 
-async def poisoned(world: World) -> None:
+async def poisoned(world: Outdoors) -> None:
     """Every pod crashes until it is replaced."""
     await _healthy(world)
     world.cluster.break_running("shop", "api", CRASH)
@@ -53,7 +53,7 @@ async def poisoned(world: World) -> None:
     world.alert("KubePodCrashLooping", **API)
 
 
-async def one_sick_pod(world: World) -> None:
+async def one_sick_pod(world: Outdoors) -> None:
     """One of three crashes until it is replaced."""
     await _healthy(world, replicas=3)
     world.cluster.break_running("shop", "api", CRASH)
@@ -63,7 +63,7 @@ async def one_sick_pod(world: World) -> None:
     world.alert("KubePodCrashLooping", **API)
 
 
-async def incurable(world: World) -> None:
+async def incurable(world: Outdoors) -> None:
     """Nothing cures it: two levels of people."""
     await _healthy(world)
     world.cluster.behave("shop/api:1", CRASH)
@@ -71,7 +71,7 @@ async def incurable(world: World) -> None:
     world.alert("KubePodCrashLooping", **API)
 
 
-async def bad_release(world: World) -> None:
+async def bad_release(world: Outdoors) -> None:
     """A new image crashes; the last one was healthy."""
     await _healthy(world)
     world.cluster.behave("shop/api:2", CRASH)
@@ -80,7 +80,7 @@ async def bad_release(world: World) -> None:
     world.alert("KubePodCrashLooping", **API)
 
 
-async def out_of_memory(world: World) -> None:
+async def out_of_memory(world: Outdoors) -> None:
     """A leak, cured by a restart."""
     await _healthy(world)
     world.cluster.break_running("shop", "api", Behaviour(crash_after=5, oom=True, exit_code=137))
@@ -88,7 +88,7 @@ async def out_of_memory(world: World) -> None:
     world.alert("KubeContainerOOMKilledCount", **API)
 
 
-async def no_such_image(world: World) -> None:
+async def no_such_image(world: Outdoors) -> None:
     """A release whose image does not exist."""
     await _healthy(world)
     world.cluster.behave("shop/api:none", Behaviour(pull="missing"))
@@ -97,7 +97,7 @@ async def no_such_image(world: World) -> None:
     world.alert("KubeContainerWaiting", **API)
 
 
-async def no_such_secret(world: World) -> None:
+async def no_such_secret(world: Outdoors) -> None:
     """A release that needs a Secret nobody made."""
     await _healthy(world)
     world.cluster.behave("shop/api:2", Behaviour(needs=("secret/nobody",)))
@@ -106,7 +106,7 @@ async def no_such_secret(world: World) -> None:
     world.alert("KubeContainerWaiting", **API)
 
 
-async def no_endpoint(world: World) -> None:
+async def no_endpoint(world: Outdoors) -> None:
     """The service has none left, its workload crashes."""
     await _healthy(world)
     world.cluster.break_running("shop", "api", CRASH)
@@ -114,12 +114,12 @@ async def no_endpoint(world: World) -> None:
     world.alert("KubeServiceNoReadyEndpoints", namespace="shop", service="api")
 
 
-async def unknown_alert(world: World) -> None:
+async def unknown_alert(world: Outdoors) -> None:
     """No rule is for it: by its severity people are told."""
     world.alert("CertificateExpiring", severity="critical", namespace="shop")
 
 
-async def more_replicas(world: World) -> None:
+async def more_replicas(world: Outdoors) -> None:
     """An autoscaler's floor is raised, and given back at the end."""
     await _healthy(world)
     hpa = {

@@ -1,8 +1,7 @@
 """Dies at every point of every plot, one run each, and judges what is left. ``make crash`` runs all of it and writes REPORT.md.
 
-Invariants: nothing lost (every alert is taken in the end, routed, and held by an incident); nothing done twice (no write takes effect more often than in
-the life without a death); every open incident has a wake-up; every message reaches its channel at least once, with the same key; every level at its
-original time, but for the time of being dead; every change given back or listed; the incident ends as it ends without a death.
+In memory, in one process, on simulated time: a run takes a second. ``--real N`` adds N runs for each plot and database with processes that are killed
+(``tests/crash/real.py``). What is judged is in ``tests/crash/judge.py``.
 """
 
 from __future__ import annotations
@@ -12,40 +11,24 @@ import asyncio
 import logging
 import multiprocessing
 import random
-import re
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import structlog
 
+from tests.crash import real
+from tests.crash.judge import End, ended, violations
 from tests.crash.plots import PLOTS, Plot
-from tests.crash.world import Sent, World
-
-LATE = timedelta(seconds=60)
-"""A death costs three seconds, a lease of its name's keeper at most 15 s more, a message in hand its 30 s lease; looks are two seconds apart."""
+from tests.crash.world import World, left
 
 REPORT = Path(__file__).with_name("REPORT.md")
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """What is left at the end of a run."""
-
-    phases: tuple[str, ...]
-    effects: Counter[str]
-    sent: tuple[Sent, ...]
-    rows: dict[str, Any]
-    unsent_alerts: int
-    points: tuple[str, ...]
-    lives: int
-    began_at: datetime
+REQUESTS = 12
+"""Of the points round single requests (a read of a target is eight of them, and nothing is stored between two) each n-th is taken of those that are due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,63 +47,22 @@ async def lived(plot: Plot, *, crash_at: frozenset[int] = frozenset(), keeps_nam
         await plot.begin(world)
         began_at = world.clock.at
         await world.live(plot.lasts)
-        incidents = await world.incidents()
-        return End(
-            phases=tuple(sorted(f"{one.mode} {one.phase}" for one in incidents)),
-            effects=world.seen(),
-            sent=tuple(world.sent),
-            rows=await world.rows(),
-            unsent_alerts=len(world.events),
-            points=tuple(world.fate.passed),
-            lives=world.lives,
-            began_at=began_at,
-        )
-
-
-def violations(clean: End, crashed: End) -> list[str]:
-    """Return what a death must not have changed, in words; empty when all is well."""
-    found = [f"{what}: {crashed.rows[what]}" for what in ("asleep", "not_routed", "unheld") if crashed.rows[what]]
-    if crashed.unsent_alerts:
-        found.append(f"{crashed.unsent_alerts} alerts were never taken")
-    for effect, count in crashed.effects.items():
-        if count > clean.effects[effect]:
-            found.append(f"done twice: {effect} took effect {count} times instead of {clean.effects[effect]}")
-    if crashed.phases != clean.phases:
-        found.append(f"ended as {crashed.phases} instead of {clean.phases}")
-    if crashed.rows["floor"] != clean.rows["floor"] and not crashed.rows["owed"]:
-        found.append(f"a change was neither given back nor is it listed: {crashed.rows['floor']}")
-    found += _messages(clean, crashed)
-    return found
-
-
-def _messages(clean: End, crashed: End) -> Iterable[str]:
-    for one in clean.sent:
-        same = [two for two in crashed.sent if (two.channel, two.kind, two.level) == (one.channel, one.kind, one.level)]
-        if not same:
-            yield f"never told: {one.kind} level {one.level} to {one.channel}"
-            continue
-        keys = {re.sub(r"inc-[^/]+", "inc", two.key) for two in same}
-        if len({two.key for two in same}) > len(
-            {two.key for two in clean.sent if (two.channel, two.kind, two.level) == (one.channel, one.kind, one.level)}
-        ):
-            yield f"called twice: {one.kind} level {one.level} to {one.channel} with keys {sorted(keys)}"
-        late = (min(two.at for two in same) - crashed.began_at) - (one.at - clean.began_at)
-        if one.level and late > LATE:
-            yield f"late: {one.kind} level {one.level} by {late}"
+        return ended(world, *await left(world.runner, world.clock), points=world.fate.passed, began_at=began_at)
 
 
 def died(run: Run) -> tuple[Run, list[str], int]:
     """Make one run in this process and judge it; return the run, what is wrong, and the number of lives."""
     plot = PLOTS[run.plot]
-    clean = _clean(run.plot)
+    without = clean(run.plot)
     end = asyncio.run(lived(plot, crash_at=run.crash_at, keeps_name=run.keeps_name))
-    return run, violations(clean, end), end.lives
+    return run, violations(without, end), end.lives
 
 
 _CLEAN: dict[int, End] = {}
 
 
-def _clean(plot: int) -> End:
+def clean(plot: int) -> End:
+    """Return a plot's life without a death; lived once a process."""
     if plot not in _CLEAN:
         _CLEAN[plot] = asyncio.run(lived(PLOTS[plot]))
     return _CLEAN[plot]
@@ -131,10 +73,13 @@ def planned(plots: Sequence[int], *, every: int = 1, doubles: int = 0, seed: int
     chance = random.Random(seed)
     runs: list[Run] = []
     for plot in plots:
-        points = len(_clean(plot).points)
-        offset = chance.randrange(every)
-        runs += [Run(plot, frozenset({at}), keeps_name=at // every % 2 == 0) for at in range(offset, points, every)]
-        pairs = (frozenset(chance.sample(range(points), 2)) for _ in range(doubles))
+        points = clean(plot).points
+        requests = [at for at, kind in enumerate(points) if kind.endswith("a request")]
+        others = [at for at, kind in enumerate(points) if not kind.endswith("a request")]
+        for some, step in ((others, every), (requests, every * REQUESTS)):
+            chosen = some[chance.randrange(step) :: step]
+            runs += [Run(plot, frozenset({at}), keeps_name=number % 2 == 0) for number, at in enumerate(chosen)]
+        pairs = (frozenset(chance.sample(others, 2)) for _ in range(doubles))
         runs += [Run(plot, pair, keeps_name=chance.random() < 0.5) for pair in pairs]
     return runs
 
@@ -144,26 +89,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--every", type=int, default=1, help="only each n-th point")
     parser.add_argument("--doubles", type=int, default=20, help="runs with two deaths, for each plot")
+    parser.add_argument("--real", type=int, default=0, help="runs with killed processes, for each plot and database")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--plots", type=int, nargs="*", default=list(range(len(PLOTS))), help="numbers, from 0; all of them")
     parser.add_argument("--write", action="store_true", help="write REPORT.md")
     given = parser.parse_args(arguments)
     quiet()
-    runs = planned(range(len(PLOTS)), every=given.every, doubles=given.doubles, seed=given.seed)
+    results = in_memory(given)
+    killed = real.sweep(each=given.real, seed=given.seed, processes=given.processes, plots=given.plots) if given.real else []
+    text = report(results, killed, given)
+    if given.write:
+        REPORT.write_text(text)
+    else:
+        sys.stdout.write(text)
+    return 1 if any(wrong for _, wrong, _ in (*results, *killed)) else 0
+
+
+def in_memory(given: argparse.Namespace) -> list[tuple[Run, list[str], int]]:
+    """Make all runs in memory; print how far it is."""
+    runs = planned(given.plots, every=given.every, doubles=given.doubles, seed=given.seed)
     began = time.monotonic()
+    results: list[tuple[Run, list[str], int]] = []
     with multiprocessing.get_context("spawn").Pool(given.processes, initializer=quiet) as pool:
-        results = []
         for number, one in enumerate(pool.imap_unordered(died, runs, chunksize=8), start=1):
             results.append(one)
             if number % 100 == 0 or number == len(runs):
                 bad = sum(1 for _, wrong, _ in results if wrong)
                 print(f"{number} of {len(runs)} runs, {bad} with violations, {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
-    text = report(results, given)
-    if given.write:
-        REPORT.write_text(text)
-    else:
-        sys.stdout.write(text)
-    return 1 if any(wrong for _, wrong, _ in results) else 0
+    return results
 
 
 def quiet() -> None:
@@ -171,44 +125,87 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def report(results: Sequence[tuple[Run, list[str], int]], given: argparse.Namespace) -> str:
+def report(
+    results: Sequence[tuple[Run, list[str], int]],
+    killed: Sequence[tuple[real.RealRun, list[str], int]],
+    given: argparse.Namespace,
+) -> str:
     """Return the report as Markdown."""
-    command = f"make crash ARGS='--every {given.every} --doubles {given.doubles} --seed {given.seed} --write'"
+    command = f"make crash ARGS='--every {given.every} --doubles {given.doubles} --real {given.real} --seed {given.seed} --write'"
     lines = [
         "# Deaths",
         "",
         "Made by a run, never by hand: `"
         + command
         + "`. Every life without a death is compared with lives that end at one point (or two) and go on in",
-        "a new process over the same database and cluster: on the name of the last one (SQLite) and as another replica that waits for its lease, in turns. In",
-        "memory, on simulated time; real processes die in `tests/scenario/test_process.py` (SQLite) and `tests/e2e/test_replicas.py` (PostgreSQL).",
+        "a new process over the same database and cluster. Judged: nothing lost, nothing done twice, every open incident has a wake-up, every page at least once and",
+        "with its key, every level at its time, every change given back or listed, and the end is the end without a death (`tests/crash/judge.py`).",
+        "",
+        "## In memory",
+        "",
+        "On simulated time; on the name of the last one (SQLite) and as another replica that waits for its lease, in turns. Points are before and after every storing",
+        f"commit, every request to the cluster (each {given.every * REQUESTS}th of these in turn), every write, every message.",
         "",
         "| Plot | Rule | Points to die at | Runs | with two deaths | Violations |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for number, plot in enumerate(PLOTS):
+    for number in given.plots:
+        plot = PLOTS[number]
         mine = [one for one in results if one[0].plot == number]
         doubles = sum(1 for run, _, _ in mine if len(run.crash_at) > 1)
         bad = sum(1 for _, wrong, _ in mine if wrong)
-        lines.append(f"| {plot.name} | {plot.rule} | {len(_clean(number).points)} | {len(mine)} | {doubles} | {bad} |")
-    total = sum(1 for _, wrong, _ in results if wrong)
-    lines += [
-        "",
-        f"{len(results)} runs, {sum(lives for _, _, lives in results)} lives, {total} with violations.",
-        "",
-        "## Points by kind",
-        "",
-    ]
-    kinds = Counter(kind for number in range(len(PLOTS)) for kind in _clean(number).points)
+        lines.append(f"| {plot.name} | {plot.rule} | {len(clean(number).points)} | {len(mine)} | {doubles} | {bad} |")
+    lines += ["", _sum(results), *_of_processes(killed, given.plots), "", "## Points by kind", ""]
+    kinds = Counter(kind for number in given.plots for kind in clean(number).points)
     lines += ["| Point | In all plots |", "| --- | --- |", *(f"| {kind} | {count} |" for kind, count in sorted(kinds.items()))]
     lines += ["", "## Violations", ""]
+    lines += [*_wrong(results), *_wrong_processes(killed)] or ["None."]
+    return "\n".join(lines) + "\n"
+
+
+def _sum(results: Sequence[tuple[Run | real.RealRun, list[str], int]]) -> str:
+    bad = sum(1 for _, wrong, _ in results if wrong)
+    return f"{len(results)} runs, {sum(lives for _, _, lives in results)} lives, {bad} with violations."
+
+
+def _of_processes(killed: Sequence[tuple[real.RealRun, list[str], int]], plots: Sequence[int]) -> Iterable[str]:
+    if not killed:
+        return
+    yield from ("", "## With processes that are killed", "")
+    yield "Each life is a process of its own on SQLite's file or a PostgreSQL server, ended by SIGKILL: by its own hand at a numbered point (some twice), or from outside at a"
+    yield "moment of chance; the cluster, the channels and the (simulated) time outlive it. `tests/crash/real.py`."
+    yield ""
+    yield "| Plot | Rule | on SQLite: at points | by chance | on PostgreSQL: at points | by chance | Violations |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for number in plots:
+        mine = [one for one in killed if one[0].plot == number]
+        counts = [
+            sum(1 for run, _, _ in mine if run.database == database and (run.kill_at is None) is at_points)
+            for database in ("sqlite", "postgres")
+            for at_points in (True, False)
+        ]
+        bad = sum(1 for _, wrong, _ in mine if wrong)
+        yield f"| {PLOTS[number].name} | {PLOTS[number].rule} | {' | '.join(map(str, counts))} | {bad} |"
+    yield ""
+    yield _sum(killed)
+
+
+def _wrong(results: Sequence[tuple[Run, list[str], int]]) -> list[str]:
     wrong = [(run, said) for run, said, _ in results if said]
-    lines += [
-        f"- {PLOTS[run.plot].name}, died at {', '.join(f'{at} ({_clean(run.plot).points[at]})' for at in sorted(run.crash_at))}"
+    return [
+        f"- {PLOTS[run.plot].name}, died at {', '.join(f'{at} ({clean(run.plot).points[at]})' for at in sorted(run.crash_at))}"
         f"{'' if run.keeps_name else ', as another replica'}: {'; '.join(said)}"
         for run, said in sorted(wrong, key=lambda one: (one[0].plot, sorted(one[0].crash_at)))[:100]
-    ] or ["None."]
-    return "\n".join(lines) + "\n"
+    ]
+
+
+def _wrong_processes(killed: Sequence[tuple[real.RealRun, list[str], int]]) -> list[str]:
+    return [
+        f"- {PLOTS[run.plot].name} on {run.database}, "
+        f"{f'killed at request {run.kill_at}' if run.kill_at is not None else f'died at {sorted(run.crash_at)}'}: {'; '.join(said)}"
+        for run, said, _ in killed
+        if said
+    ][:100]
 
 
 if __name__ == "__main__":

@@ -7,17 +7,18 @@ from datetime import timedelta
 
 import pytest
 
+from tests.crash.judge import violations
 from tests.crash.plots import PLOTS
-from tests.crash.sweep import died, lived, planned, quiet, violations
+from tests.crash.sweep import clean, died, planned, quiet
 
 SAMPLE = 400
 """Points left out between two: some seconds in all. ``make e2e`` takes more of them, ``make crash`` all."""
 
 
 @pytest.mark.parametrize("number", range(len(PLOTS)), ids=[plot.name for plot in PLOTS])
-async def test_a_life_without_a_death_does_what_its_plot_says(number: int) -> None:
+def test_a_life_without_a_death_does_what_its_plot_says(number: int) -> None:
     """What the deaths are compared with: something is done or told, nothing is lost, nothing sleeps for ever."""
-    end = await lived(PLOTS[number])
+    end = clean(number)
 
     assert end.lives == 1
     assert end.effects or end.sent
@@ -25,25 +26,25 @@ async def test_a_life_without_a_death_does_what_its_plot_says(number: int) -> No
     assert violations(end, end) == []
 
 
-async def test_the_judge_sees_every_kind_of_damage() -> None:
+def test_the_judge_sees_every_kind_of_damage() -> None:
     """A judge that finds nothing in anything proves nothing."""
-    clean = await lived(PLOTS[2])
-    page = clean.sent[0]
+    good = clean(2)
+    page = good.sent[0]
     damages = {
-        "asleep": replace(clean, rows={**clean.rows, "asleep": ["inc"]}),
-        "not_routed": replace(clean, rows={**clean.rows, "not_routed": [1]}),
-        "unheld": replace(clean, rows={**clean.rows, "unheld": ["a"]}),
-        "never taken": replace(clean, unsent_alerts=1),
-        "done twice": replace(clean, effects=clean.effects + clean.effects),
-        "ended as": replace(clean, phases=("armed waiting",)),
-        "neither given back": replace(clean, rows={**clean.rows, "floor": [3]}),
-        "never told": replace(clean, sent=clean.sent[1:]),
-        "called twice": replace(clean, sent=(*clean.sent, replace(page, key="another"))),
-        "late": replace(clean, sent=tuple(replace(one, at=one.at + timedelta(minutes=2)) for one in clean.sent)),
+        "asleep": replace(good, rows={**good.rows, "asleep": ["inc"]}),
+        "not_routed": replace(good, rows={**good.rows, "not_routed": [1]}),
+        "unheld": replace(good, rows={**good.rows, "unheld": ["a"]}),
+        "never taken": replace(good, unsent_alerts=1),
+        "done twice": replace(good, effects=good.effects + good.effects),
+        "ended as": replace(good, phases=("armed waiting",)),
+        "neither given back": replace(good, rows={**good.rows, "floor": [3]}),
+        "never told": replace(good, sent=good.sent[1:]),
+        "called twice": replace(good, sent=(*good.sent, replace(page, key="another"))),
+        "late": replace(good, sent=tuple(replace(one, at=one.at + timedelta(minutes=2)) for one in good.sent)),
     }
 
     for word, damaged in damages.items():
-        found = violations(clean, damaged)
+        found = violations(good, damaged)
         assert any(said.startswith(word) or word in said for said in found), (word, found)
 
 

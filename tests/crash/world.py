@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,7 @@ from responder import app as composition
 from responder.actions.catalogue import catalogue
 from responder.clock import SystemClock
 from responder.clusters.kubernetes import KubernetesHands, KubernetesView
+from responder.clusters.kubernetes.client import KubernetesClient
 from responder.model.action import Write
 from responder.model.incident import Incident
 from responder.model.notice import Notice, NoticeKind, Receipt
@@ -36,7 +37,7 @@ from responder.service.rulebook import Rulebook
 from responder.settings import Settings
 from responder.stores.sql import tables
 from responder.stores.sql.runners.inline import InlineRunner
-from responder.stores.sql.store import SqlStore
+from responder.stores.sql.store import Runner, SqlStore
 from responder.telemetry import Metrics
 from tests.builders import NOON
 from tests.crash.direct import DirectClient
@@ -156,7 +157,7 @@ class Channel:
     async def send(self, notice: Notice) -> Receipt:
         fate, world = self._world.fate, self._world
         fate.point(f"before {notice.kind} to a channel")
-        world.sent.append(Sent(world.clock.now(), self.name, notice.kind, notice.level, notice.dedup_key))
+        world.told(Sent(world.clock.now(), self.name, notice.kind, notice.level, notice.dedup_key))
         fate.point(f"after {notice.kind} to a channel")
         return Receipt(reached=self.name != "team", answer="202")
 
@@ -170,7 +171,7 @@ class Channel:
 class MortalHands(KubernetesHands):
     """The real hands, with a point before and after every write."""
 
-    def __init__(self, name: str, client: DirectClient, world: World) -> None:
+    def __init__(self, name: str, client: KubernetesClient, world: World) -> None:
         super().__init__(name, client)
         self._world = world
 
@@ -178,14 +179,20 @@ class MortalHands(KubernetesHands):
         fate = self._world.fate
         fate.point("before a write")
         status = await super().write(write, within=within)
-        self._world.effects.append(f"{write.verb} {write.plural} {_stable(write)}")
         fate.point("after a write")
         return status
 
 
-def _stable(write: Write) -> str:
-    """Return a write's object without what differs between runs: a pod's random end."""
-    return write.name.rsplit("-", 2)[0] if write.plural.startswith("pods") else write.name
+class MortalClient(DirectClient):
+    """The way to the sandbox, with a point before and after every request."""
+
+    fate: Fate
+
+    async def _once(self, *asked: Any) -> tuple[int, bytes, Mapping[str, str]]:
+        self.fate.point("before a request")
+        found = await super()._once(*asked)
+        self.fate.point("after a request")
+        return found
 
 
 class MortalView(KubernetesView):
@@ -217,7 +224,7 @@ class SimulatedClock:
 
     speed = 1.0
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Outdoors) -> None:
         self._world = world
         self.at = NOON
 
@@ -249,39 +256,23 @@ def _rulebook(settings_key: tuple[str, tuple[str, ...]]) -> Rulebook:
     return book
 
 
-class World:
-    """One run: a cluster, a database, channels, and the lives of a service.
+class Outdoors:
+    """What outlives a process: a cluster, channels, senders and the time.
 
     Attributes:
-        effects: Writes that took effect, in order.
         sent: Messages that channels took, in order.
+        events: Alerts that nobody has taken yet, and when their sender posts them.
         lives: How many processes there were.
         heals_at: When every image behaves again; None for never.
     """
 
-    def __init__(
-        self, *, act: tuple[str, ...], rules: str = "", crash_at: frozenset[int] = frozenset(), keeps_name: bool = True
-    ) -> None:
-        self.fate = Fate(at=crash_at)
+    def __init__(self) -> None:
         self.clock = SimulatedClock(self)
         self.cluster = SandboxCluster(timings=Timings(), now=self.clock.now)
-        self.runner = MortalRunner(self.fate)
-        self.effects: list[str] = []
         self.sent: list[Sent] = []
         self.events: list[tuple[datetime, bytes]] = []
-        self.accepted = 0
         self.heals_at: datetime | None = None
         self.lives = 0
-        self._key = (rules, act)
-        self._keeps_name = keeps_name
-        self._app: composition.App | None = None
-        self._beat_at = NOON
-        self._passing = False
-
-    @property
-    def app(self) -> composition.App:
-        assert self._app is not None
-        return self._app
 
     def alert(self, name: str, **labels: str) -> None:
         """Let a sender post an alert; it repeats what was not acknowledged."""
@@ -293,43 +284,126 @@ class World:
         self.events.append((at, body))
 
     async def passes(self, duration: timedelta) -> None:
-        """Let time pass: the cluster's controllers look every two seconds; while a rung runs, leases are renewed, messages go out, alerts come in."""
+        """Let time pass: the cluster's controllers look every two seconds."""
         until = self.clock.at + duration
         while self.clock.at < until:
-            self.clock.at = min(until, self.clock.at + TICK)
-            if self.heals_at is not None and self.clock.at >= self.heals_at:
-                self.cluster._behaviours.clear()
-            self.cluster.step()
-            if self._app is not None and self.app.supervisor._worker.busy and not self._passing and not self.fate.dead:
-                self._passing = True
-                try:
-                    await self._meanwhile()
-                finally:
-                    self._passing = False
+            self.turn(until)
+            await self.meanwhile()
 
-    async def _meanwhile(self) -> None:
-        if self.clock.at - self._beat_at >= timedelta(seconds=5):
-            self._beat_at = self.clock.at
-            await self.app.supervisor._heartbeat()
-        await self._receive()
-        await self.app.supervisor._router.route_due()
-        await self.app.supervisor._outbox.send_due()
+    def turn(self, until: datetime) -> None:
+        """Let two seconds pass, or less."""
+        self.clock.at = min(until, self.clock.at + TICK)
+        if self.heals_at is not None and self.clock.at >= self.heals_at:
+            self.cluster._behaviours.clear()
+        self.cluster.step()
+
+    async def meanwhile(self) -> None:
+        """Do what is done beside."""
+
+    async def observe_twice(self) -> None:
+        """Let what is healthy now be remembered, as the observer does while nothing is wrong."""
+
+    def mourned(self) -> None:
+        """A process died: who was not answered posts again once another one may be there."""
+        again = self.clock.at + DEAD_FOR + SENDER_AGAIN
+        self.events = [(max(at, again) if at <= self.clock.at else at, body) for at, body in self.events]
+
+    def floor(self) -> list[Any]:
+        """Return every autoscaler's floor."""
+        return [one["spec"].get("minReplicas") for one in self.cluster.storage.all("autoscaling/v2/horizontalpodautoscalers")]
+
+    def told(self, message: Sent) -> None:
+        """Take a message that a channel took."""
+        self.sent.append(message)
+
+    def taken(self, event: tuple[datetime, bytes]) -> None:
+        """Take note that a sender was told that its alert is stored."""
+        self.events.remove(event)
+
+    def seen(self) -> Counter[str]:
+        """Return what took effect in the cluster, each object without what differs between runs: a pod's random end."""
+        return Counter(
+            f"{one.verb} {one.resource} {one.name.rsplit('-', 2)[0] if one.resource.startswith('pods') else one.name}"
+            for one in self.cluster.writes
+        )
+
+
+async def left(runner: Runner, clock: SimulatedClock) -> tuple[list[Incident], dict[str, Any]]:
+    """Return the incidents of a database, and the rows that the invariants are judged by."""
+    store = SqlStore(runner, clock)
+
+    def asleep(db: Any) -> list[str]:
+        query = select(tables.incidents.c.id).where(tables.UNCLOSED, tables.incidents.c.wake_at.is_(None))
+        return list(db.execute(query).scalars())
+
+    return list(await store.incidents(unclosed=False, limit=50)), {
+        "asleep": await runner.read(asleep),
+        "not_routed": [one.id for one in await store.deliveries(state=None, limit=500) if one.state is not DeliveryState.ROUTED],
+        "unheld": [
+            one.instance
+            for one in await store.instances(why=None, firing=True, limit=500)
+            if not (one.incident or one.shadow_incident)
+        ],
+        "owed": len(await store.owed()),
+    }
+
+
+class World(Outdoors):
+    """One run: what outlives a process, a database, and the lives of a service over it.
+
+    Attributes:
+        fate: When it dies.
+        runner: The database's.
+    """
+
+    def __init__(
+        self, *, act: tuple[str, ...], rules: str = "", crash_at: frozenset[int] = frozenset(), keeps_name: bool = True
+    ) -> None:
+        super().__init__()
+        self.fate = Fate(at=crash_at)
+        self.runner: Runner = MortalRunner(self.fate)
+        self._key = (rules, act)
+        self._keeps_name = keeps_name
+        self._app: composition.App | None = None
+        self._beat_at = NOON
+        self._passing = False
+
+    @property
+    def app(self) -> composition.App:
+        assert self._app is not None
+        return self._app
+
+    async def meanwhile(self) -> None:
+        """While a rung runs, leases are renewed, messages go out, alerts come in."""
+        if self._app is None or not self.app.supervisor._worker.busy or self._passing or self.fate.dead:
+            return
+        self._passing = True
+        try:
+            if self.clock.at - self._beat_at >= timedelta(seconds=5):
+                self._beat_at = self.clock.at
+                await self.app.supervisor._heartbeat()
+            await self._receive()
+            await self.app.supervisor._router.route_due()
+            await self.app.supervisor._outbox.send_due()
+        finally:
+            self._passing = False
 
     async def _receive(self) -> None:
         for event in [one for one in self.events if one[0] <= self.clock.at]:
-            self.events.remove(event)
-            try:
-                await self.app.intake.accept(source="alertmanager", source_name="prom", body=event[1])
-                self.accepted += 1
-            except DiedError:
-                self.events.append((self.clock.at + DEAD_FOR + SENDER_AGAIN, event[1]))
-                raise
+            await self.app.intake.accept(source="alertmanager", source_name="prom", body=event[1])
+            self.taken(event)
+
+    def client(self) -> KubernetesClient:
+        """Return the way to the cluster."""
+        client = MortalClient("sandbox", self.cluster)
+        client.fate = self.fate
+        return client
 
     def _born(self) -> None:
         self.lives += 1
         self.fate.dead = False
         settings = _settings(*self._key)
-        client = DirectClient("sandbox", self.cluster)
+        client = self.client()
         view = MortalView("sandbox", client, now=self.clock.now)
         view.fate = self.fate
         store = SqlStore(self.runner, self.clock)
@@ -364,6 +438,7 @@ class World:
                     raise
                 await _buried()
                 self._app, self._passing = None, False
+                self.mourned()
                 await self.passes(DEAD_FOR)
         self.fate.on = False
 
@@ -380,38 +455,6 @@ class World:
             due = await self.app.store.next_due()
             soonest = min([ends_at, *(at for at, _ in self.events), *([due] if due else [])])
             await self.passes(max(timedelta(milliseconds=50), min(soonest - self.clock.at, timedelta(seconds=60))))
-
-    # --- what is left at the end
-
-    async def incidents(self) -> list[Incident]:
-        return list(await SqlStore(self.runner, self.clock).incidents(unclosed=False, limit=50))
-
-    def seen(self) -> Counter[str]:
-        return Counter(self.effects)
-
-    async def rows(self) -> dict[str, Any]:
-        """Return what the invariants are judged by."""
-        store = SqlStore(self.runner, self.clock)
-
-        def asleep(db: Any) -> list[str]:
-            query = select(tables.incidents.c.id).where(tables.UNCLOSED, tables.incidents.c.wake_at.is_(None))
-            return list(db.execute(query).scalars())
-
-        return {
-            "asleep": await self.runner.read(asleep),
-            "not_routed": [
-                one.id for one in await store.deliveries(state=None, limit=500) if one.state is not DeliveryState.ROUTED
-            ],
-            "unheld": [
-                one.instance
-                for one in await store.instances(why=None, firing=True, limit=500)
-                if not (one.incident or one.shadow_incident)
-            ],
-            "owed": len(await store.owed()),
-            "floor": [
-                one["spec"].get("minReplicas") for one in self.cluster.storage.all("autoscaling/v2/horizontalpodautoscalers")
-            ],
-        }
 
 
 async def _buried() -> None:
