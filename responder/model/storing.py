@@ -102,6 +102,7 @@ class Claimed:
     Attributes:
         fence: Grows with every claim; a commit with an older one is refused.
         wake: Compared at commit: a signal that came meanwhile wakes the incident at once.
+        due_at: Since when anybody might have claimed it.
         signals: Unconsumed, in id order.
         instances: Every instance that joined it.
         rules: Pinned documents of its candidates, by rule name.
@@ -111,6 +112,7 @@ class Claimed:
     fence: int
     wake: int
     lease_until: datetime
+    due_at: datetime | None = None
     signals: tuple[Signal, ...] = ()
     instances: tuple[Instance, ...] = ()
     rules: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -65,6 +65,7 @@ class Case:
         sample: It is one of those whose evidence is taken if it is part of a storm.
         children: How many its storm has, as far as is known; for a parent, its own.
         causes: Of a parent: whether each of its causes is over.
+        late: How long nobody was there after its wake-up: the store was gone, or all of us; zero for what is usual.
         denied: Why the store did not grant the intention of the last decision; None otherwise.
         denied_detail: Whose it is.
     """
@@ -84,6 +85,7 @@ class Case:
     sample: bool = True
     children: int = 0
     causes: Mapping[str, Verdict] = field(default_factory=dict)
+    late: timedelta = timedelta(0)
     denied: Reason | None = None
     denied_detail: str = ""
 

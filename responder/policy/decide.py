@@ -587,7 +587,7 @@ def _tell_people(desk: Desk) -> Decision:
     later = storms.pages_at(desk.incident) if storms.is_parent(desk.incident) else case.now
     if not desk.incident.parent and later <= case.now:  # a child's levels keep their times, and go on when it is let go
         policy = case.house.routes.get(desk.incident.severity)
-        incident, tells = escalate(desk.incident, reason=reason, policy=policy, now=case.now)
+        incident, tells = escalate(desk.incident, reason=reason, policy=policy, now=case.now, late=case.late)
         desk.incident = incident
         desk.tells += tells
     else:

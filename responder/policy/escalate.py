@@ -120,7 +120,7 @@ def next_page_at(incident: Incident, *, page: PageWhen, group_wait: timedelta, n
 
 
 def escalate(
-    incident: Incident, *, reason: Reason | None, policy: Policy | None, now: datetime
+    incident: Incident, *, reason: Reason | None, policy: Policy | None, now: datetime, late: timedelta = timedelta(0)
 ) -> tuple[Incident, tuple[Tell, ...]]:
     """Tell people what is due now.
 
@@ -131,7 +131,8 @@ def escalate(
         incident: After the decision.
         reason: From ``page_reason``; None when there is nothing new to page for.
         policy: For the incident's severity now; None when nobody is configured.
-        now: The instant of the decision.
+        now: The instant of the decision. Levels run from the first page, however late that is.
+        late: How long after its time this is judged: the store, or all of us, were gone.
     """
     told = incident.escalation
     if incident.phase in {Phase.RECOVERED, Phase.CLOSED}:
@@ -157,6 +158,8 @@ def escalate(
             if due_at > now:
                 break
             why = (told.reason or Reason.OPENED) if number == 0 else Reason.LEVEL_DUE
+            if told.paged_at == now:
+                due_at -= late
             tells.append(Tell(kind=NoticeKind.PAGE, level=number + 1, channels=level.channels, reason=why, due_at=due_at))
             told = replace(told, levels=number + 1)
     return replace(incident, escalation=told), tuple(tells)

@@ -65,6 +65,7 @@ class Held:
         incident: As last stored.
         lease_until: On the clock's ``boottime``; the heartbeat moves it forward.
         lost: The lease is known to be lost.
+        late: How long nobody was there to take it up; zero for what is usual.
     """
 
     incident: Incident
@@ -74,6 +75,7 @@ class Held:
     wake: int
     lease_until: float
     lost: bool = False
+    late: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

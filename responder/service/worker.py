@@ -42,6 +42,9 @@ MOST_STEPS = 12
 """Decisions in a row for one incident before it is given back: a bound against a circle."""
 
 EVIDENCE_WITHIN = timedelta(seconds=60)
+NOBODY_WAS_THERE = timedelta(seconds=30)
+"""A wake-up is taken up within a second, that of a dead replica within this; what comes of a later one is told as late."""
+
 AFTER_A_SURPRISE = timedelta(seconds=60)
 
 
@@ -160,6 +163,7 @@ class Worker:
             instances=claimed.instances,
             wake=claimed.wake,
             lease_until=lease_until,
+            late=self._late(claimed),
         )
         self._in_hand[incident.id] = held
         consumed = tuple(signal.id for signal in claimed.signals)
@@ -217,6 +221,10 @@ class Worker:
                 return
         await self._let_go(held, None)
 
+    def _late(self, claimed: Claimed) -> timedelta:
+        overdue = self._clock.now() - (claimed.due_at or self._clock.now())
+        return overdue if overdue >= NOBODY_WAS_THERE else timedelta(0)
+
     async def _decide(self, held: Held, denied: tuple[Reason, str] | None) -> Decision | None:
         """Return what to do next; None when the lease was lost in the middle of a rung.
 
@@ -267,6 +275,7 @@ class Worker:
             house=parts.house,
             rules=held.rules,
             instances=held.instances,
+            late=held.late,
             reading=reading,
             reading_problem=problem,
             switch=await parts.switches.least(incident.cluster),
@@ -301,6 +310,7 @@ class Worker:
             house=parts.house,
             rules=held.rules,
             instances=held.instances,
+            late=held.late,
             switch=await parts.switches.least(incident.cluster),
             causes=storms.standing(incident, counts, limits, nodes=None, reached=None),
             children=sum(counts.waiting.values()),

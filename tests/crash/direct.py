@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -65,8 +66,15 @@ class DirectClient(KubernetesClient):
         within: timedelta,
         most: int | None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        del within
-        api = self._cluster.api
+        api, faults = self._cluster.api, self._cluster.faults
+        if faults.hang:
+            await asyncio.sleep(within.total_seconds())
+            raise TimeoutError
+        if faults.garbage:
+            return 200, b"<html>upstream said something", {}
+        if faults.status:
+            headers = {"Retry-After": str(faults.retry_after)} if faults.retry_after else {}
+            return faults.status, b'{"kind": "Status", "message": "the server is in trouble"}', headers
         where = matched(path)
         asked: Any = Asked(method, path, dict(query or {}), where, content_type, data or b"")
         handler = api._sub if "sub" in where else api._item if "name" in where else api._collection

@@ -393,6 +393,10 @@ class World(Outdoors):
             await self.app.intake.accept(source="alertmanager", source_name="prom", body=event[1])
             self.taken(event)
 
+    async def rows(self) -> dict[str, Any]:
+        """Return what the invariants are judged by."""
+        return (await left(self.runner, self.clock))[1]
+
     def client(self) -> KubernetesClient:
         """Return the way to the cluster."""
         client = MortalClient("sandbox", self.cluster)

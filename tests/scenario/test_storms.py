@@ -114,7 +114,7 @@ async def test_a_storm_is_one_parent_one_page_five_samples_and_every_target_says
     assert world.pages() == [parent.id]
     assert parent.facts == {"children": TARGETS}
     assert len(await world.sampled()) == storms.SAMPLES
-    assert world.effects == []
+    assert world.seen() == {}
     assert world.looks - before <= 2 * TARGETS * 5  # once a minute at most, armed and in shadow
     assert (await world.rows())["not_routed"] == []
 
@@ -131,7 +131,7 @@ async def test_a_storm_in_shadow_is_one_parent_and_one_message_too() -> None:
     assert {(one.phase, one.reason) for one in children} == {(Phase.WAITING, Reason.STORM)}
     assert (parent.phase, parent.mode) == (Phase.EXHAUSTED, Mode.SHADOW)
     assert len(await world.sampled(Mode.SHADOW)) == storms.SAMPLES
-    assert (world.pages(), world.effects) == ([], [])
+    assert (world.pages(), world.seen()) == ([], {})
 
 
 async def test_when_the_cause_is_gone_the_parent_recovers_and_the_next_storm_is_another_incident() -> None:
@@ -152,4 +152,4 @@ async def test_when_the_cause_is_gone_the_parent_recovers_and_the_next_storm_is_
     parents, _ = await world.all()
     assert len(parents) == 2
     assert len(set(world.pages())) == 2
-    assert world.effects == []
+    assert world.seen() == {}

@@ -104,7 +104,7 @@ def claim(db: Connection, now: int, owner: str, limit: int, lease: timedelta, ow
     Two statements: a locking select with a limit inside an update may lock more than its limit on PostgreSQL (engine.md O3).
     """
     due = (
-        select(T.c.id)
+        select(T.c.id, T.c.wake_at, T.c.lease_until)
         .where(tables.UNCLOSED, T.c.wake_at <= now, T.c.lease_until <= now, T.c.state_v <= STATE_VERSION)
         .order_by(T.c.wake_at, T.c.id)
         .limit(limit)
@@ -112,7 +112,8 @@ def claim(db: Connection, now: int, owner: str, limit: int, lease: timedelta, ow
     )
     if own:
         due = due.where(T.c.id.not_in(list(own)))
-    ids = list(db.execute(due).scalars())
+    due_at = {row.id: max(row.wake_at, row.lease_until) for row in db.execute(due)}
+    ids = list(due_at)
     if not ids:
         return []
     until = now + span(lease)
@@ -134,6 +135,7 @@ def claim(db: Connection, now: int, owner: str, limit: int, lease: timedelta, ow
             fence=rows[one].fence,
             wake=rows[one].wake,
             lease_until=instant(until),
+            due_at=instant(due_at[one]),
             signals=tuple(signals[one]),
             instances=tuple(instances[one]),
             rules={

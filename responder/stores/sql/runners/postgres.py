@@ -57,6 +57,8 @@ _MIGRATION = "set statement_timeout = '10min'; set lock_timeout = '60s'"
 AGAIN = frozenset({"40001", "40P01", "23505", "0A000"})
 """Serialization failure, deadlock, a unique key that somebody else inserted first, a plan that a migration has made invalid."""
 
+READ_ONLY = "25006"
+
 BRINGS_WORK: frozenset[Callable[..., Any]] = frozenset({deliveries.accept, routing.route, incidents.signal, keeping.set_mode})
 _GONE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
 
@@ -199,6 +201,10 @@ class PostgresRunner:
             # A connection that broke before the commit was sent (a server that restarted, a pooled one long dead) stored nothing for sure.
             if _code(error) in AGAIN or (error.connection_invalidated and not committing):
                 raise _ContestedError from error
+            if _code(error) == READ_ONLY:
+                await (
+                    self._engine.dispose()
+                )  # sessions of a server that became a standby stay read-only; new ones find the primary
             raise
 
     # --- deliveries together

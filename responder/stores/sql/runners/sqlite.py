@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -26,6 +27,8 @@ from responder.stores.sql.migrate import migrate
 R = TypeVar("R")
 MOST_QUEUED = 5_000
 MOST_IN_A_BATCH = 500
+WITHIN = timedelta(seconds=20)
+"""One operation with everything it waits for, as on PostgreSQL: a disk that hangs must keep no sender and no loop waiting for ever."""
 
 
 @dataclass(slots=True)
@@ -79,7 +82,8 @@ class SqliteRunner:
         """Run a writing operation in a transaction shared with others; it is durable when this returns.
 
         Raises:
-            StoreUnavailableError: The store could not do it, or too much waits for it already; nothing was stored.
+            StoreUnavailableError: The store could not do it, or too much waits for it already; nothing was stored. Or it did not answer in time:
+                then what had begun may still be stored, and whoever comes back looks; what had not begun is dropped.
             InvariantError: The schema refused it: a bug in us.
         """
         return await self._put(self._queue, operation, arguments)
@@ -96,7 +100,13 @@ class SqliteRunner:
             where.put_nowait(job)
         except queue.Full:
             raise StoreUnavailableError(f"store {self._path}: {MOST_QUEUED} operations wait for it already; come back") from None
-        result: R = await asyncio.wrap_future(job.result)
+        try:
+            async with asyncio.timeout(WITHIN.total_seconds()):
+                result: R = await asyncio.wrap_future(job.result)
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"store {self._path}, {operation.__name__}: no answer within {WITHIN.total_seconds():g} s; check the disk, it is tried again"
+            ) from None
         return result
 
     async def close(self) -> None:
@@ -120,6 +130,7 @@ class SqliteRunner:
             jobs = self._next_batch()
             if jobs is None:
                 return
+            jobs = [job for job in jobs if not job.result.cancelled()]  # nobody waits for it any more
             if not self._together(jobs):
                 for job in jobs:
                     self._alone(self._engine, job, before_commit=self.on_commit)
@@ -154,7 +165,8 @@ class SqliteRunner:
 
     def _read(self) -> None:
         while (job := self._reads.get()) is not None:
-            self._alone(self._read_engine, job, before_commit=lambda: None)
+            if not job.result.cancelled():
+                self._alone(self._read_engine, job, before_commit=lambda: None)
 
     def _alone(self, engine: Engine, job: _Job, *, before_commit: Callable[[], None]) -> None:
         try:
