@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -16,9 +15,9 @@ import asyncpg
 import pytest
 
 from responder.sandbox import PagerDutyReceiver, SandboxCluster, Timings
-from responder.stores.sql.migrate import newest
 from tests import postgres
-from tests.replicas import LEVEL_2, ROOT, Fleet, Replica, alert
+from tests.releases import next_release
+from tests.replicas import LEVEL_2, Fleet, Replica, alert
 
 STOPPED_FOR = float(os.environ.get("RESPONDER_TEST_STOPPED_FOR", "40"))
 """Seconds of a SIGSTOP: longer than the lease of 15 s. Five minutes were run by hand; the promise depends on the lease only."""
@@ -286,69 +285,10 @@ async def test_a_database_that_is_gone_for_twenty_seconds_costs_no_alert_and_dou
     assert all(one.process is not None and one.process.poll() is None for one in fleet.replicas.values())
 
 
-def next_release(folder: Path) -> Path:
-    """Return a source tree as the next release may be: a raised state version, a column and a table more, and a migration for them."""
-    shutil.copytree(ROOT / "responder", folder / "responder", ignore=shutil.ignore_patterns("__pycache__"))
-
-    def change(file: str, *pairs: tuple[str, str]) -> None:
-        path = folder / "responder" / file
-        text = path.read_text()
-        for before, after in pairs:
-            assert text.count(before) == 1, (file, before)
-            text = text.replace(before, after)
-        path.write_text(text)
-
-    change("__init__.py", ('__version__ = "0.1.0"', '__version__ = "0.2.0"'))
-    change(
-        "model/incident.py",
-        ("STATE_VERSION = 1\n", "STATE_VERSION = 2\n"),
-        ("    id: str\n    key: str\n", "    id: str\n    key: str\n    release: str\n"),
-    )
-    change(
-        "service/router.py",
-        ("            key=key_of(mode, target),\n", '            key=key_of(mode, target),\n            release="new",\n'),
-    )
-    change(
-        "stores/sql/codec.py",
-        (
-            "UP_CASTERS: Mapping[int, UpCaster] = {}\n",
-            'UP_CASTERS: Mapping[int, UpCaster] = {1: lambda raw: {**raw, "release": "lifted"}}\n',
-        ),
-        ("WRITTEN_VERSION = STATE_VERSION\n", "WRITTEN_VERSION = 1\n"),
-        (
-            "DOWN_CASTERS: Mapping[int, UpCaster] = {}\n",
-            'DOWN_CASTERS: Mapping[int, UpCaster] = {2: lambda raw: {name: value for name, value in raw.items() if name != "release"}}\n',
-        ),
-    )
-    change(
-        "stores/sql/tables.py",
-        (
-            '    Column("sender", Words, nullable=False, server_default=""),\n',
-            '    Column("sender", Words, nullable=False, server_default=""),\n    Column("tenant", Words),\n',
-        ),
-    )
-    head = newest()
-    number = f"{int(head) + 1:04}"
-    (folder / f"responder/stores/sql/migrations/versions/{number}_next.py").write_text(
-        f"""import sqlalchemy as sa
-from alembic import op
-
-revision = "{number}"
-down_revision = "{head}"
-
-
-def upgrade():
-    op.add_column("deliveries", sa.Column("tenant", sa.Text(), nullable=True))
-    op.create_table("tenants", sa.Column("name", sa.Text(), primary_key=True))
-"""
-    )
-    return folder
-
-
 async def test_two_releases_work_on_one_store_and_the_newer_one_is_gone_back_from(fleet: Fleet, tmp_path: Path) -> None:
     """N runs, N+1 joins and migrates, both work; N restarts on the newer schema; N+1 goes; N goes on with what N+1 began.
 
-    Real time: 24 incidents instead of an hour of them.
+    Real time and real processes: 24 incidents. An hour of them on virtual time: ``tests/scenario/test_two_releases.py``.
     """
     source = next_release(tmp_path / "next")
     fleet.add("old")
