@@ -42,9 +42,9 @@ class Faults:
     forbidden: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Written:
-    """One write that the API server received."""
+    """One write that the API server received; ``status``: what it answered, 0 while it has not."""
 
     verb: str
     resource: str
@@ -52,6 +52,10 @@ class Written:
     name: str
     body: Any
     agent: str
+    status: int = 0
+
+
+WRITTEN = "written"
 
 
 class Api:
@@ -109,7 +113,9 @@ class Api:
                 raise ApiFailure(401, "Unauthorized", "Unauthorized")
             response: web.StreamResponse = await handler(request)
         except ApiFailure as failure:
-            return web.json_response(failure.status(), status=failure.code, headers=failure.headers)
+            response = web.json_response(failure.status(), status=failure.code, headers=failure.headers)
+        if (written := request.get(WRITTEN)) is not None:
+            written.status = response.status
         return response
 
     async def _version(self, _request: web.Request) -> web.Response:
@@ -172,16 +178,15 @@ class Api:
         return kind
 
     def _record(self, verb: str, kind: Kind, request: web.Request, body: Any, name: str = "") -> None:
-        self.writes.append(
-            Written(
-                verb=verb,
-                resource=kind.plural,
-                namespace=request.match_info.get("namespace", ""),
-                name=name or request.match_info.get("name", ""),
-                body=body,
-                agent=request.headers.get("User-Agent", ""),
-            )
+        request[WRITTEN] = Written(
+            verb=verb,
+            resource=kind.plural,
+            namespace=request.match_info.get("namespace", ""),
+            name=name or request.match_info.get("name", ""),
+            body=body,
+            agent=request.headers.get("User-Agent", ""),
         )
+        self.writes.append(request[WRITTEN])
 
     async def _collection(self, request: web.Request) -> web.StreamResponse:
         namespace = request.match_info.get("namespace", "")

@@ -49,7 +49,7 @@ class SandboxCluster:
 
     Attributes:
         faults: What is wrong with its API server; switch at any time.
-        writes: Every write that it received from outside.
+        writes: Every write from outside that it carried out.
     """
 
     def __init__(
@@ -93,7 +93,12 @@ class SandboxCluster:
 
     @property
     def writes(self) -> list[Written]:
-        """Return every write that the API server received."""
+        """Return every write that was carried out; one that lost a race (409) changed nothing and is not among them."""
+        return [one for one in self.api.writes if 200 <= one.status < 300]
+
+    @property
+    def tried(self) -> list[Written]:
+        """Return every write that the API server received, also those that it refused."""
         return self.api.writes
 
     def release(self) -> None:

@@ -79,7 +79,7 @@ async def test_disarming_stops_an_action_before_its_write(world: World) -> None:
 
     assert code == 200
     assert (await world.only()).reason is Reason.DISARMED
-    assert world.cluster.writes == []
+    assert world.cluster.tried == []
 
 
 def _floor(world: World) -> int:

@@ -198,7 +198,7 @@ async def test_the_command_line_steers_a_running_service(place: Place) -> None:
         said = (await asyncio.to_thread(place.cli, "incidents", "timeline", name)).stdout
         assert "ana: mine" in said
         assert "closed by ana done" in said
-        assert place.cluster.writes == []
+        assert place.cluster.tried == []
     finally:
         process.send_signal(signal.SIGTERM)
     assert await exited(process) == 0

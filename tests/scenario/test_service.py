@@ -92,7 +92,7 @@ async def test_a_rule_in_shadow_writes_nothing_and_says_what_it_would_have_done(
     await world.until(lambda: len(world.teams.cards) >= 1)
 
     assert "would have" in str(world.teams.cards[0])
-    assert world.cluster.writes == []
+    assert world.cluster.tried == []
     assert await world.incidents() == []
     assert [one.mode for one in await world.incidents(mode=Mode.SHADOW)] == [Mode.SHADOW]
 
@@ -128,7 +128,7 @@ async def test_a_hanging_cluster_delays_no_sender_and_three_workloads_become_thr
     assert sum(held) == 40
     assert {code for code, _ in answers} == {202}
     assert max(seconds for _, seconds in answers) < 1.0
-    assert world.cluster.writes == []
+    assert world.cluster.tried == []
 
 
 async def _routed(world: World, count: int) -> bool:
@@ -153,7 +153,7 @@ async def test_a_person_stops_an_action_before_its_next_write(world: World, stop
     expected = {"kill switch": Reason.KILL_SWITCH, "pause": Reason.PAUSED, "close": Reason.CLOSED_BY_PERSON}[stop]
     assert code in {200, 202}
     assert after.reason is expected
-    assert world.cluster.writes == []
+    assert world.cluster.tried == []
 
 
 async def test_an_armed_mode_lets_a_stopped_incident_go_on(world: World) -> None:
@@ -226,7 +226,7 @@ async def test_hands_off_is_honoured_and_a_person_is_told(world: World) -> None:
     await world.until(lambda: _reason(world, Reason.HANDS_OFF))
     await world.until(lambda: len(world.pagerduty.received) == 1)
     assert "migration until noon" in json.dumps(world.pagerduty.received[0])
-    assert world.cluster.writes == []
+    assert world.cluster.tried == []
 
 
 async def test_many_targets_with_one_symptom_are_one_page_and_no_restart(world: World) -> None:
@@ -244,7 +244,7 @@ async def test_many_targets_with_one_symptom_are_one_page_and_no_restart(world: 
 
     await world.until(lambda: _storm(world), within=30)
     await world.until(lambda: len(world.pagerduty.received) >= 1)
-    assert world.cluster.writes == []
+    assert world.cluster.tried == []
     assert {one["payload"]["class"] for one in world.pagerduty.received if one["event_action"] == "trigger"} == {"responder"}
 
 

@@ -141,6 +141,6 @@ class WorkloadsAct:
             ),
             (
                 "(d) and nothing was written to search",
-                bool(search) and not any(one.name.startswith("search") for one in cluster.writes),
+                bool(search) and not any(one.name.startswith("search") for one in cluster.tried),
             ),
         ]
