@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +19,7 @@ from responder import __version__
 from responder.actions.catalogue import ActionCatalogue, catalogue
 from responder.actions.planning import PlanSettings
 from responder.clock import SpedUpClock, SystemClock
+from responder.clusters.aks.identity import ARM_SCOPE, AzureAccess, Identity
 from responder.clusters.kubernetes import READS, KubernetesAccess, connect, watching
 from responder.http.auth import Authentication, token
 from responder.http.server import Server
@@ -28,7 +30,9 @@ from responder.notifiers import build
 from responder.notifiers.heartbeat import Heartbeat
 from responder.policy.case import House
 from responder.policy.targets import ClusterIdentity, Exporters
-from responder.ports import Clock, ClusterHands, ClusterView, ClusterWatch, DeadMansSwitch, Notifier, Source
+from responder.ports import Askable, Clock, ClusterHands, ClusterView, ClusterWatch, DeadMansSwitch, Notifier, Source
+from responder.rules.matchers import parse_matchers
+from responder.service.asking import Asker
 from responder.service.auditor import Auditor
 from responder.service.doctor import Doctor, DoctorParts
 from responder.service.explain import Explainer
@@ -55,6 +59,8 @@ from responder.service.watcher import Watcher
 from responder.service.worker import Worker, WorkerParts
 from responder.settings import (
     FORMATS,
+    AlertmanagerSettings,
+    AskAlertmanagerSettings,
     AzureMonitorSettings,
     EntraCallerSettings,
     EventGridSettings,
@@ -62,6 +68,8 @@ from responder.settings import (
     Settings,
 )
 from responder.sources import SOURCES
+from responder.sources.alertmanager_api import AlertmanagerApi
+from responder.sources.azure_alerts import ARM, AzureAlerts
 from responder.sources.service_bus.bus import Access, Bus
 from responder.sources.service_bus.receiving import ServiceBusSource
 from responder.stores import SqlStore, open_postgres, open_sqlite
@@ -146,8 +154,32 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
             if one.watch:
                 watches[name] = await watching(access, now=clock.now, sleep=clock.sleep)
         beat = settings.heartbeat
+        identity = _identity(settings)
+        if identity is not None:
+            stack.push_async_callback(identity.close)
         switch = Heartbeat(beat.url.read().get_secret_value(), session) if beat is not None else None
-        yield _assemble(settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches, switch, session)
+        yield _assemble(
+            settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches, switch, session, identity
+        )
+
+
+def _identity(settings: Settings) -> Identity | None:
+    """Return our one identity in Azure; None where Azure is not configured."""
+    one = settings.azure
+    if one is None:
+        return None
+    return Identity(
+        AzureAccess(
+            credential=one.credential,
+            client_id=one.client_id or os.environ.get("AZURE_CLIENT_ID", ""),
+            tenant_id=one.tenant_id,
+            token_file=one.token_file,
+            authority=one.authority,
+            endpoint=one.endpoint,
+            scope=one.scope,
+            ca_file=one.ca_file,
+        )
+    )
 
 
 def bus_of(one: ServiceBusSettings) -> Bus:
@@ -217,13 +249,63 @@ def _entra(
         issuers=entra.issuers,
         leeway=entra.leeway,
     )
-    try:
-        tls = ssl.create_default_context(cafile=entra.ca_file) if entra.ca_file else None
-    except OSError as error:
-        raise SettingsError(f"http.entra.ca_file {entra.ca_file} cannot be used: {error}") from error
-    keys = Keys(tenant, session, seconds=clock.boottime, tls=tls)
+    keys = Keys(tenant, session, seconds=clock.boottime, tls=_trusting(entra.ca_file, "http.entra.ca_file"))
     supervisor.beside["entra keys"] = lambda: keys.run(clock.sleep)
     return lambda who: EntraDoor(tenant, keys, apps=who.apps, roles=who.roles, now=clock.now)
+
+
+def _askables(
+    settings: Settings, session: aiohttp.ClientSession | None, clock: Clock, identity: Identity | None
+) -> list[tuple[Askable, timedelta]]:
+    """Return the senders that can be asked what holds now, with how often.
+
+    Raises:
+        SettingsError: A CA bundle cannot be used.
+    """
+    found: list[tuple[Askable, timedelta]] = []
+    for name, one in settings.sources.items():
+        if session is None or not isinstance(one, (AlertmanagerSettings, AzureMonitorSettings)) or one.ask is None:
+            continue
+        ask = one.ask
+        tls = _trusting(ask.ca_file, f"sources.{name}.ask.ca_file")
+        if isinstance(ask, AskAlertmanagerSettings):
+            member = AlertmanagerApi(
+                name=name,
+                urls=ask.url,
+                receivers=ask.receivers,
+                session=session,
+                now=clock.now,
+                filters=ask.filters,
+                matches=parse_matchers(list(ask.filters)) if ask.filters else None,
+                token=ask.token.read().get_secret_value() if ask.token is not None else "",
+                tls=tls,
+                settled_after=ask.settled_after,
+            )
+            found.append((member, ask.every))
+        elif identity is not None and settings.azure is not None:
+            azure = settings.azure
+            listing = AzureAlerts(
+                name=name,
+                subscriptions=ask.subscriptions or (one.subscriptions if isinstance(one, AzureMonitorSettings) else ()),
+                identity=identity,
+                session=session,
+                now=clock.now,
+                url=azure.endpoint or ARM,
+                scope=azure.scope or ARM_SCOPE,
+                matches=ask.only,
+                look_back=ask.look_back,
+                tls=tls if ask.ca_file else _trusting(azure.ca_file, "azure.ca_file"),
+            )
+            found.append((listing, ask.every))
+    return found
+
+
+def _trusting(ca_file: str, field: str) -> ssl.SSLContext | None:
+    """Return what trusts a CA bundle; None for the public ones."""
+    try:
+        return ssl.create_default_context(cafile=ca_file) if ca_file else None
+    except OSError as error:
+        raise SettingsError(f"{field} {ca_file} cannot be used: {error}") from error
 
 
 def _no_entra(_who: EntraCallerSettings) -> RecognisesCallers:
@@ -259,6 +341,7 @@ def _assemble(
     watches: dict[str, ClusterWatch],
     switch: DeadMansSwitch | None,
     session: aiohttp.ClientSession | None = None,
+    identity: Identity | None = None,
 ) -> App:
     base_url = settings.http.public_url
     replica = _this_replica(settings)
@@ -356,6 +439,16 @@ def _assemble(
     }
     supervisor.beside |= {"auditor": auditor.run, **{name: one.run for name, one in watchers.items()}}
     critical = house.routes.get(Severity.CRITICAL)
+    askers = {
+        one.name: Asker(source=one, store=store, intake=intake, clock=clock, metrics=metrics, every=every, poke=supervisor.poke)
+        for one, every in _askables(settings, session, clock, identity)
+    }
+
+    def ask_again() -> None:
+        for one in askers.values():
+            one.wake()
+
+    supervisor.beside |= {f"ask {name}": one.run for name, one in askers.items()}
     outage = Outage(
         store=store,
         clock=clock,
@@ -364,6 +457,7 @@ def _assemble(
         name=socket.gethostname(),
         metrics=metrics,
         sped_up=settings.clock,
+        back=ask_again,
     )
     supervisor.beside["outage"] = outage.run
     if switch is not None and settings.heartbeat is not None:
@@ -391,6 +485,7 @@ def _assemble(
             stuck=supervisor.stuck,
             silent_after=silent_after,
             watched=settings.heartbeat is not None,
+            askers=askers,
             public_url=base_url,
         )
     )

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from responder.model.action import Permission, Write
-from responder.model.alert import Normalised
+from responder.model.alert import Normalised, SourceKind
+from responder.model.asking import Current
 from responder.model.cloud import Begun, CloudAsk, CloudSnapshot, CommandOutput, OperationResult
 from responder.model.cluster import Snapshot
 from responder.model.evidence import EvidenceItem
@@ -82,6 +83,36 @@ class Source(Protocol):
 
     def stop(self) -> None:
         """Receive nothing more; idempotent."""
+
+
+class Askable(Protocol):
+    """A sender that calls us, and that can be asked what holds now.
+
+    Attributes:
+        source: Its format.
+        resolved_is_final: A firing that it once said to be over never fires again under the same identity.
+    """
+
+    name: str
+    source: SourceKind
+    resolved_is_final: bool
+
+    async def current(self, known: Mapping[str, Instance]) -> Current:
+        """Ask it, within two minutes, all pages and members of it.
+
+        Args:
+            known: What fires as far as we know, of this sender, by instance: read before it is asked.
+
+        Returns:
+            What fires and what is over, each under the very instance that its own delivery has. Nothing is over because a list that was not read
+            completely lacks it; what is silenced, inhibited or suppressed at the sender neither fires nor is over.
+
+        Raises:
+            RemoteError: Nothing of it could be read. What was read in part is a value (``Current.problems``).
+        """
+
+    def bodies(self, said: Sequence[Any]) -> Sequence[bytes]:
+        """Return deliveries in the sender's format that say these (values of ``Current.fires`` and ``Current.over``)."""
 
 
 class Clock(Protocol):
@@ -349,6 +380,9 @@ class Store(Protocol):
 
     async def instances(self, *, why: Reason | None, firing: bool, limit: int) -> Sequence[Instance]:
         """List instances, newest first; ``why`` picks unmatched or test ones."""
+
+    async def firing(self, *, source: str, source_name: str, limit: int) -> Sequence[Instance]:
+        """List what counts as firing of one sender: firing, and seen lately enough (``policy.grouping.fires``); newest first."""
 
     async def events(self, *, within: timedelta, limit: int) -> Sequence[Instance]:
         """List instances of Event Grid's events seen within this time, newest first, whatever became of them (``policy.maintenance`` reads them)."""

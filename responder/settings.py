@@ -256,6 +256,30 @@ class StoreSettings(_Model):
         return self
 
 
+class AzureSettings(_Model):
+    """How Azure is reached, with one identity for everything. Without this section ARM is asked nothing, and ``resource_id`` only names clusters.
+
+    Attributes:
+        credential: ``workload_identity`` on AKS; ``managed_identity`` on a virtual machine or container app; ``environment`` (a client secret or
+            certificate in AZURE_… variables); ``cli`` (az login) and ``default`` (whatever azure-identity finds, slowly) for a workstation.
+        client_id, tenant_id: Of the identity, where the environment does not say (on AKS it does). ``client_id`` also tells our own
+            operations from others' in the activity log.
+        token_file: The projected service account token, where the environment does not say.
+        authority, endpoint, scope: Of Entra and ARM, in sovereign clouds: such as ``https://login.microsoftonline.us``,
+            ``https://management.usgovcloudapi.net`` and ``https://management.usgovcloudapi.net/.default``.
+        ca_file: A CA bundle to trust instead of the public ones, where a proxy opens TLS.
+    """
+
+    credential: Literal["workload_identity", "managed_identity", "environment", "cli", "default"] = "workload_identity"
+    client_id: str = ""
+    tenant_id: str = ""
+    token_file: str = ""
+    authority: str = ""
+    endpoint: str = ""
+    scope: str = ""
+    ca_file: str = ""
+
+
 class ClusterSettings(_Model):
     """One cluster.
 
@@ -402,10 +426,78 @@ EVENT_GRID_APP = "4962773b-9cdb-44cf-a8bf-237846a00ab7"
 AZNS_ROLE, EVENT_GRID_ROLE = "ActionGroupsSecureWebhook", "AzureEventGridSecureWebhookSubscriber"
 
 
+def _urls(value: Any) -> Any:
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple)) or not given or not all(urlsplit(str(one)).hostname for one in given):
+        raise ValueError(f"{value!r}: expected an address such as http://alertmanager.monitoring:9093, or a list of them")
+    return tuple(str(one) for one in given)
+
+
+class _AskSettings(_Model):
+    """How a sender is asked what holds now: at start, after an outage of our own, and ``every`` so long.
+
+    Attributes:
+        every: Between two times. Why 5 min: a Resolved that was lost holds an incident open for so long at most.
+        ca_file: A CA bundle for it; the public ones otherwise.
+    """
+
+    every: Duration = timedelta(minutes=5)
+    ca_file: str = ""
+
+
+class AskAlertmanagerSettings(_AskSettings):
+    """An Alertmanager, or every member of its cluster, asked by its API v2.
+
+    Attributes:
+        url: Address, or the list of all members' addresses, without ``/api/v2``. In a cluster name all: an alert that one member has holds.
+        receivers: Names of all its receivers that post to us as this source. Alerts that are routed elsewhere are not taken in.
+        filters: Only alerts with these labels are asked for, such as ``['cluster="aks-prod"']``; the rest is left alone.
+        token: Where it wants one (bearer).
+        settled_after: So long after it was started an Alertmanager may lack alerts that fire; until then nothing is concluded from what it lacks.
+    """
+
+    url: Annotated[tuple[str, ...], BeforeValidator(_urls)]
+    receivers: tuple[str, ...] = Field(min_length=1)
+    filters: tuple[str, ...] = ()
+    token: SecretRef | None = None
+    settled_after: Duration = timedelta(minutes=10)
+
+    @model_validator(mode="after")
+    def _sound(self) -> AskAlertmanagerSettings:
+        if self.filters:
+            parse_matchers(list(self.filters))
+        return self
+
+
+class AskAzureSettings(_AskSettings):
+    """Azure's list of alerts, asked with our identity (``azure:``), which needs the role Monitoring Reader.
+
+    Attributes:
+        subscriptions: Whose alerts; those the source may speak for when left out.
+        only: Only alerts with these labels are taken in as new. Azure lists the alerts of every rule, also of those that no action group sends to us.
+        look_back: Only alerts that fired within this time are taken in as new: many rules leave theirs fired for weeks. At most 30 days.
+    """
+
+    subscriptions: tuple[Guid, ...] = ()
+    only: Matchers = None
+    look_back: Duration = timedelta(days=1)
+
+    @model_validator(mode="after")
+    def _sound(self) -> AskAzureSettings:
+        if not timedelta(0) < self.look_back <= timedelta(days=30):
+            raise ValueError("look_back: Azure keeps alerts for 30 days")
+        return self
+
+
 class AlertmanagerSettings(_SenderSettings):
-    """An Alertmanager that calls ``POST /v1/alerts/alertmanager/NAME``."""
+    """An Alertmanager that calls ``POST /v1/alerts/alertmanager/NAME``.
+
+    Attributes:
+        ask: Where it is asked what holds now; None for not at all.
+    """
 
     kind: Literal["alertmanager"]
+    ask: AskAlertmanagerSettings | None = None
 
 
 class AzureMonitorSettings(_AzureSenderSettings):
@@ -413,10 +505,18 @@ class AzureMonitorSettings(_AzureSenderSettings):
 
     Attributes:
         entra: They are secure webhooks; ``{}`` takes the defaults.
+        ask: How Azure is asked what holds now; ``{}`` takes the defaults, None is not at all.
     """
 
     kind: Literal["azure_monitor"]
     entra: EntraCallerSettings | None = None
+    ask: AskAzureSettings | None = None
+
+    @model_validator(mode="after")
+    def _asked(self) -> AzureMonitorSettings:
+        if self.ask is not None and not self.ask.subscriptions and not self.subscriptions:
+            raise ValueError("ask: name the subscriptions whose alerts are listed, here or in ask.subscriptions")
+        return self
 
     def callers(self) -> EntraCallerSettings:
         """Return who may call, defaults filled in."""
@@ -580,6 +680,7 @@ class Settings(_Model):
     limits: LimitSettings = Field(default_factory=LimitSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     http: HttpSettings
+    azure: AzureSettings | None = None
     home: dict[str, str] = Field(default_factory=dict)
     clusters: dict[str, ClusterSettings] = Field(default_factory=dict)
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
@@ -623,6 +724,8 @@ class Settings(_Model):
                 raise ValueError(
                     f"sources.{name}.entra needs http.entra: {{tenant: …, audiences: […]}}, which says whose tokens are taken"
                 )
+            if isinstance(source, AzureMonitorSettings) and source.ask is not None and self.azure is None:
+                raise ValueError(f"sources.{name}.ask needs azure: {{credential: …}}, the identity that Azure is asked with")
         for name, one in self.channels.items():
             if one.fallback and one.fallback not in self.channels:
                 raise ValueError(f"channels.{name}.fallback: there is no channel {one.fallback}")

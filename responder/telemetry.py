@@ -47,6 +47,8 @@ EVENTS: Final = frozenset(
         "delivery_routed",
         "delivery_failed",
         "delivery_not_understood",
+        "source_asked",
+        "source_not_asked",
         "alert_refused",
         "subscription_validated",
         "subscription_refused",
@@ -146,6 +148,18 @@ class Metrics:
             "responder_service_bus_connected",
             "Receivers of a Service Bus source that are connected",
             ["source"],
+            registry=self.registry,
+        )
+        self.asked = Counter(
+            "responder_source_asked_total",
+            "How often a sender was asked what holds now, by result: asked, in_part, failed",
+            ["source", "result"],
+            registry=self.registry,
+        )
+        self.found = Counter(
+            "responder_source_found_total",
+            "What was found by asking that no delivery had said: alerts that fire, alerts that are over",
+            ["source", "what"],
             registry=self.registry,
         )
         self.accept_seconds = Histogram("responder_accept_seconds", "From request to durable", registry=self.registry)

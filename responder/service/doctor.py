@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from responder.model.alert import Severity
@@ -16,6 +16,7 @@ from responder.model.notice import Notice, NoticeKind, Receipt
 from responder.model.reason import Reason
 from responder.model.storing import DeliveryState
 from responder.ports import Clock, Notifier, Store
+from responder.service.asking import Asker
 from responder.service.permissions import Permissions
 from responder.service.rulebook import Rulebook
 
@@ -48,6 +49,7 @@ class DoctorParts:
         silent_after: Senders that must be heard, by name.
         watched: An outside service is told that we live.
         public_url: Where pages link to.
+        askers: Who asks senders what holds now, by the sender's name.
     """
 
     store: Store
@@ -59,6 +61,7 @@ class DoctorParts:
     silent_after: Mapping[str, timedelta]
     watched: bool
     public_url: str
+    askers: Mapping[str, Asker] = field(default_factory=dict)
 
 
 class Doctor:
@@ -158,7 +161,7 @@ class Doctor:
             said = "never heard" if one.at is None else f"last heard at {one.at:%Y-%m-%d %H:%M:%S} UTC"
             advice = "post a test alert from there; look at its receiver's URL and token" if silent else ""
             found.append(Finding(what=f"sender {one.name}", well=not silent, said=said, advice=advice))
-        return found
+        return found + [_asked(name, one) for name, one in self._parts.askers.items()]
 
     async def _outside(self) -> list[Finding]:
         if self._parts.watched:
@@ -183,6 +186,13 @@ class Doctor:
         await notifier.reach()
         said = f"its address answers; responder doctor --page {name} proves that people are reached"
         return [Finding(what=f"channel {name}", well=True, said=said)]
+
+
+def _asked(name: str, one: Asker) -> Finding:
+    at = f"last read completely at {one.asked_at:%Y-%m-%d %H:%M:%S} UTC" if one.asked_at is not None else "never read completely"
+    said = f"{at}: {one.problem}" if one.problem else at
+    advice = f"look after sources.{name}.ask; until then a Resolved that was lost is not found" if one.problem else ""
+    return Finding(what=f"asking {name}", well=not one.problem, said=said, advice=advice)
 
 
 _ADVICE = {

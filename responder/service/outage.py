@@ -9,7 +9,7 @@ replica, and PagerDuty makes one page of theirs by the key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from responder.model.alert import Severity
@@ -46,6 +46,7 @@ class Outage:
         name: str,
         metrics: Metrics,
         sped_up: float = 1.0,
+        back: Callable[[], None] = lambda: None,
     ) -> None:
         """Take what is needed without a store.
 
@@ -57,7 +58,9 @@ class Outage:
             name: Of this installation, for people.
             metrics: Told how many incidents are open.
             sped_up: Factor of the clock.
+            back: Called once the store is back: senders were told to come back meanwhile, and not all do.
         """
+        self._back = back
         self._store = store
         self._clock = clock
         self._metrics = metrics
@@ -66,6 +69,7 @@ class Outage:
         self._name = name
         self._sped_up = sped_up
         self._problem = ""
+        self._was_back = True
         self._open = 0
         self._told: set[str] = set()
         self._tried_at: datetime | None = None
@@ -92,6 +96,7 @@ class Outage:
 
     async def _down(self) -> None:
         now = self._clock.now()
+        self._was_back = False
         if self.down_since is None:
             self.down_since = now
             logger().error("store_failed", problem=self._problem)
@@ -103,7 +108,10 @@ class Outage:
     async def _up(self) -> None:
         if self.down_since is None:
             return
-        logger().warning("store_back", down_seconds=(self._clock.now() - self.down_since).total_seconds())
+        if not self._was_back:
+            logger().warning("store_back", down_seconds=(self._clock.now() - self.down_since).total_seconds())
+            self._back()
+        self._was_back = True
         await self._tell(NoticeKind.RESOLVE, sorted(self._told))
         if not self._told:
             self.down_since, self._tried_at = None, None

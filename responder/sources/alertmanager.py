@@ -1,6 +1,9 @@
 """Alertmanager's webhook, versions 4, 3 and older, and bodies that others made in its image. Source: protocols.md 2.1, 2.2.
 
 State is each alert's own, never the group's: a truncated group may say resolved while cut alerts fire.
+
+The decision a reader would question: an instance's start is cut to milliseconds. The webhook says it to the nanosecond and Alertmanager's API to the
+millisecond (``strfmt.DateTime``), and both must name the same firing.
 """
 
 from __future__ import annotations
@@ -56,11 +59,15 @@ def _alert(
         labels=labels,
         annotations=labels_of(one.get("annotations"), gaps),
         fingerprint=mark,
-        instance=f"{mark}/{started_at.isoformat() if started_at else text(one.get('startsAt'))}",
+        instance=f"{mark}/{_to_the_millisecond(started_at) if started_at else text(one.get('startsAt'))}",
         started_at=started_at,
         ended_at=instant(one.get("endsAt")) if status is AlertStatus.RESOLVED else None,
         link=text(one.get("generatorURL")),
     )
+
+
+def _to_the_millisecond(at: datetime) -> str:
+    return at.replace(microsecond=at.microsecond // 1000 * 1000).isoformat()
 
 
 def _status(one: Mapping[str, Any], envelope: Mapping[str, Any], received_at: datetime) -> AlertStatus:

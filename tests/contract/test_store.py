@@ -245,6 +245,29 @@ async def test_events_are_listed_whatever_became_of_them_for_as_long_as_they_are
     assert len(await store.events(within=timedelta(hours=1), limit=1)) == 1
 
 
+async def test_what_one_sender_has_firing_is_listed_while_it_counts(store: SqlStore, clock: FakeClock) -> None:
+    """Not another sender's, not what is resolved, not what is forgotten."""
+    mine = [make.alert(instance=f"a/{number}") for number in range(3)]
+    over = replace(mine[2], status=AlertStatus.RESOLVED)
+    for one in (
+        *mine,
+        over,
+        make.alert(instance="b", source_name="other"),
+        make.alert(instance="c", source=SourceKind.AZURE_MONITOR),
+    ):
+        await store.route([RoutedAlert(alert=one)], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+    clock.forward(hours=12)
+    await store.route([RoutedAlert(alert=mine[1])], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+
+    async def found(limit: int = 9) -> list[str]:
+        return [one.instance for one in await store.firing(source="alertmanager", source_name="test", limit=limit)]
+
+    assert await found() == ["a/1", "a/0"]
+    assert await found(1) == ["a/1"]
+    clock.forward(hours=12)
+    assert await found() == ["a/1"]
+
+
 # --- claims and commits
 
 

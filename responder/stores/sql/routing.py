@@ -12,7 +12,7 @@ from responder.model.alert import AlertStatus
 from responder.model.incident import Candidate, EntryKind, Incident, Instance, Mode, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedResult
-from responder.policy.grouping import fires, merge
+from responder.policy.grouping import FORGET, fires, merge
 from responder.stores.sql import deliveries, incidents, tables
 from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, pack, unpack
 from responder.stores.sql.dialect import insert_new, lock_rows, upsert_all
@@ -262,6 +262,21 @@ def listed(db: Connection, now: int, why: Reason | None, firing: bool, limit: in
     if firing:
         query = query.where(T.c.status == str(AlertStatus.FIRING))
     return [instance(row) for row in db.execute(query)]
+
+
+def firing(db: Connection, now: int, source: str, source_name: str, limit: int) -> list[Instance]:
+    """List what counts as firing of one sender, newest first."""
+    at = instant(now)
+    seen = T.c.seen_at > now - int(FORGET.total_seconds() * 1000)
+    query = select(T).where(seen, T.c.status == str(AlertStatus.FIRING)).order_by(T.c.seen_at.desc())
+    found: list[Instance] = []
+    for row in db.execute(query):
+        one = instance(row)
+        if (one.source, one.source_name) == (source, source_name) and fires(one, now=at):
+            found.append(one)
+            if len(found) >= limit:
+                break
+    return found
 
 
 def events(db: Connection, now: int, within: timedelta, limit: int) -> list[Instance]:

@@ -278,6 +278,10 @@ class SqlStore:
         """See ``ports.Store``."""
         return await self.runner.read(routing.listed, self._now, why, firing, limit)
 
+    async def firing(self, *, source: str, source_name: str, limit: int) -> Sequence[Instance]:
+        """See ``ports.Store``."""
+        return await self.runner.read(routing.firing, self._now, source, source_name, limit)
+
     async def events(self, *, within: timedelta, limit: int) -> Sequence[Instance]:
         """See ``ports.Store``."""
         return await self.runner.read(routing.events, self._now, within, limit)
