@@ -19,18 +19,33 @@ from responder import __version__
 from responder.actions.catalogue import ActionCatalogue, catalogue
 from responder.actions.planning import PlanSettings
 from responder.clock import SpedUpClock, SystemClock
-from responder.clusters.aks.identity import ARM_SCOPE, AzureAccess, Identity
+from responder.clusters.aks import AksCloud, AzureAccess, Identity, entra_access
+from responder.clusters.aks.identity import AKS_SCOPE, ARM_SCOPE
 from responder.clusters.kubernetes import READS, KubernetesAccess, connect, watching
+from responder.clusters.world import InternetProbe
 from responder.http.auth import Authentication, token
 from responder.http.server import Server
 from responder.model.alert import Severity, SourceKind
 from responder.model.errors import RemoteError, SettingsError, StoreUnavailableError
+from responder.model.rule import Call
 from responder.model.storing import Replica
+from responder.model.target import TargetKind
 from responder.notifiers import build
 from responder.notifiers.heartbeat import Heartbeat
 from responder.policy.case import House
 from responder.policy.targets import ClusterIdentity, Exporters
-from responder.ports import Askable, Clock, ClusterHands, ClusterView, ClusterWatch, DeadMansSwitch, Notifier, Source
+from responder.ports import (
+    Askable,
+    Clock,
+    Cloud,
+    ClusterHands,
+    ClusterView,
+    ClusterWatch,
+    DeadMansSwitch,
+    Notifier,
+    Source,
+    World,
+)
 from responder.rules.matchers import parse_matchers
 from responder.service.asking import Asker
 from responder.service.auditor import Auditor
@@ -45,6 +60,7 @@ from responder.service.outbox import Outbox
 from responder.service.permissions import Permissions
 from responder.service.pinning import Pins
 from responder.service.pulse import Pulse
+from responder.service.reaching import Component, Nobody, Reach
 from responder.service.reading import Reader
 from responder.service.report import Reporter
 from responder.service.router import Router
@@ -99,6 +115,8 @@ class App:
     metrics: Metrics
     catalogue: ActionCatalogue
     permissions: Permissions
+    clouds: dict[str, Cloud]
+    identity: Identity | None = None
 
     @property
     def url(self) -> str:
@@ -146,20 +164,42 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
         views: dict[str, ClusterView] = {}
         hands: dict[str, ClusterHands] = {}
         watches: dict[str, ClusterWatch] = {}
+        identity = _identity(settings)
+        clouds: dict[str, Cloud] = {}
+        if identity is not None:
+            stack.push_async_callback(identity.close)
         for name, one in settings.clusters.items():
             access = KubernetesAccess(name=name, in_cluster=one.in_cluster, kubeconfig=one.kubeconfig, context=one.context)
+            if identity is not None and one.resource_id:
+                cloud = AksCloud(name, one.resource_id, identity, now=clock.now)
+                stack.push_async_callback(cloud.close)
+                clouds[name] = cloud
+                if not one.in_cluster and not one.kubeconfig:
+                    access = KubernetesAccess(name=name, found=entra_access(cloud, identity))
             view, hand = await connect(access, now=clock.now)
             views[name], hands[name] = view, hand
             stack.push_async_callback(view.close)
             if one.watch:
                 watches[name] = await watching(access, now=clock.now, sleep=clock.sleep)
         beat = settings.heartbeat
-        identity = _identity(settings)
-        if identity is not None:
-            stack.push_async_callback(identity.close)
         switch = Heartbeat(beat.url.read().get_secret_value(), session) if beat is not None else None
+        world = InternetProbe(settings.home.probe, session)
         yield _assemble(
-            settings, clock, metrics, known, rulebook, store, notifiers, views, hands, watches, switch, session, identity
+            settings,
+            clock,
+            metrics,
+            known,
+            rulebook,
+            store,
+            notifiers,
+            views,
+            hands,
+            watches,
+            switch,
+            session,
+            identity,
+            clouds,
+            world,
         )
 
 
@@ -180,6 +220,43 @@ def _identity(settings: Settings) -> Identity | None:
             ca_file=one.ca_file,
         )
     )
+
+
+def _components(settings: Settings, known: ActionCatalogue) -> list[Component]:
+    """Return the configured components with their checks.
+
+    Raises:
+        SettingsError: A check is not in the catalogue.
+    """
+    found: list[Component] = []
+    for name, one in settings.components.items():
+        check = (
+            Call(name=one.check)
+            if isinstance(one.check, str)
+            else Call(name=next(iter(one.check)), arguments=next(iter(one.check.values())))
+        )
+        if check.name not in known.checks:
+            raise SettingsError(
+                f"components.{name}.check: there is no check {check.name}; known are {', '.join(sorted(known.checks))}"
+            )
+        kind = TargetKind.SERVICE if one.equal("kind") == "service" else TargetKind.WORKLOAD
+        found.append(
+            Component(
+                name=name,
+                cluster=one.equal("cluster"),
+                namespace=one.equal("namespace"),
+                target=one.equal("name"),
+                kind=kind,
+                check=check,
+            )
+        )
+    return found
+
+
+def _hosts(settings: Settings) -> dict[str, bool | None]:
+    """Tell of each cluster whether it hosts this program: the one it runs in, or ``home.cluster``; None where nothing says so."""
+    home = settings.home.cluster or next((name for name, one in settings.clusters.items() if one.in_cluster), "")
+    return {name: name == home if home else None for name in settings.clusters}
 
 
 def bus_of(one: ServiceBusSettings) -> Bus:
@@ -342,14 +419,25 @@ def _assemble(
     switch: DeadMansSwitch | None,
     session: aiohttp.ClientSession | None = None,
     identity: Identity | None = None,
+    clouds: dict[str, Cloud] | None = None,
+    world: World | None = None,
 ) -> App:
+    clouds = clouds or {}
     base_url = settings.http.public_url
     replica = _this_replica(settings)
     limits = settings.limits.limits()
     pins = Pins(store=store, catalogue=known.names)
     configured = {cluster_scope(name): one.mode for name, one in settings.clusters.items()}
     switches = Switches(store=store, armed=rulebook.armed, configured=configured)
-    reader = Reader(views=views, store=store, clock=clock, catalogue=known)
+    reach = Reach(
+        views=views,
+        clock=clock,
+        catalogue=known,
+        world=world or Nobody(),
+        hosts=_hosts(settings),
+        components=_components(settings, known),
+    )
+    reader = Reader(views=views, store=store, clock=clock, catalogue=known, clouds=clouds, reach=reach)
     identities = [
         ClusterIdentity(name=name, labels=one.labels, resource_id=one.resource_id.lower())
         for name, one in settings.clusters.items()
@@ -365,12 +453,14 @@ def _assemble(
         switches=switches,
         metrics=metrics,
         limits=limits,
+        clouds=clouds,
     )
     storms = Storms(store=store, clock=clock)
     house = House(
         catalogue=known,
         limits=limits,
         routes=settings.policy_of(),
+        home=settings.home.cluster or next((name for name, one in settings.clusters.items() if one.in_cluster), ""),
         shadow_channel=SHADOW_CHANNEL if SHADOW_CHANNEL in notifiers else "",
         planning=PlanSettings(
             gitops=settings.limits.gitops, freshness=settings.limits.freshness, own_pod=os.environ.get("RESPONDER_POD", "")
@@ -474,7 +564,9 @@ def _assemble(
     explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
     undo = Undo(store=store, clock=clock, hands=hands)
-    permissions = Permissions(views=views, rulebook=rulebook, act=settings.act_entries(), catalogue=known, reads=READS)
+    permissions = Permissions(
+        clouds=clouds, views=views, rulebook=rulebook, act=settings.act_entries(), catalogue=known, reads=READS
+    )
     doctor = Doctor(
         DoctorParts(
             store=store,
@@ -523,6 +615,8 @@ def _assemble(
         metrics=metrics,
         catalogue=known,
         permissions=permissions,
+        clouds=clouds,
+        identity=identity,
     )
 
 
@@ -565,10 +659,20 @@ async def serve(app: App, *, started: Callable[[], None] | None = None) -> None:
 
 
 async def missing_permissions(app: App) -> None:
-    """Log every permission that is missing in a cluster, with the rungs that need it."""
+    """Get our tokens, and log every permission that is missing in a cluster or on its ARM resource, with the rungs that need it."""
+    if app.identity is not None:
+        await app.identity.warm(app.identity.access.scope or ARM_SCOPE, AKS_SCOPE)
     for name in app.views:
         try:
             for one in await app.permissions.missing(name):
                 logger().warning("permission_missing", cluster=name, **one.said())
+        except (RemoteError, TimeoutError) as error:
+            logger().warning("cluster_failed", cluster=name, problem=str(error))
+    for name in app.clouds:
+        try:
+            for lack in await app.permissions.missing_in_cloud(name):
+                logger().warning(
+                    "permission_missing", cluster=name, verb=lack.action, resource="arm", namespace="", rungs=lack.rungs
+                )
         except (RemoteError, TimeoutError) as error:
             logger().warning("cluster_failed", cluster=name, problem=str(error))

@@ -16,7 +16,7 @@ from responder.model.action import Permission, Write
 from responder.model.alert import Normalised, SourceKind
 from responder.model.asking import Current
 from responder.model.cloud import Begun, CloudAsk, CloudSnapshot, CommandOutput, OperationResult
-from responder.model.cluster import Snapshot
+from responder.model.cluster import NodeSnapshot, Snapshot
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Entry, Incident, Instance, Mode, Signal
 from responder.model.notice import Notice, Receipt
@@ -128,6 +128,13 @@ class Clock(Protocol):
         """Wait at least this long; cancellable."""
 
 
+class World(Protocol):
+    """The rest of the world, as a witness: when it answers us, a silence is not our own network's."""
+
+    async def answers(self) -> bool:
+        """Tell whether anything out there answered within 5 s; never raises."""
+
+
 class ClusterView(Protocol):
     """Reads one cluster. Changes nothing, ever; every call is bounded by its own time-out.
 
@@ -150,6 +157,16 @@ class ClusterView(Protocol):
         Raises:
             RemoteError: When the target itself could not be read. A side read that fails is a gap, not an error.
         """
+
+    async def answers(self) -> None:
+        """Ask the API server for its version, within 5 s; a refusal (401, 403, 429) is an answer.
+
+        Raises:
+            TransientError: No answer, or a 5xx.
+        """
+
+    async def nodes(self) -> Sequence[NodeSnapshot]:
+        """List all nodes, within 10 s; an answer is used again for some seconds."""
 
     async def evidence(self, snapshot: Snapshot) -> Sequence[EvidenceItem]:
         """Capture logs (current and previous) of failing containers, objects without secrets, conditions, events, within 60 s.

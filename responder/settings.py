@@ -35,10 +35,13 @@ from responder.policy.entitlement import Entitlement
 from responder.policy.guards import Count, Limits
 from responder.rules.arming import Act, ActEntry
 from responder.rules.durations import parse_duration, parse_rate, parse_share
-from responder.rules.matchers import LabelMatchers, parse_matchers
+from responder.rules.matchers import LabelMatchers, Operator, parse_matchers
 from responder.rules.overrides import RuleOverride
 from responder.rules.parse import parse
 
+_ARM_ID = re.compile(
+    r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerService/managedClusters/[^/]+/?", re.IGNORECASE
+)
 SHIPPED_RULES = Path(__file__).parent / "_shipped" / "rules"
 SOURCE_RULES = Path(__file__).parent.parent / "rules"
 
@@ -280,13 +283,48 @@ class AzureSettings(_Model):
     ca_file: str = ""
 
 
+class HomeSettings(_Model):
+    """Where this program itself runs.
+
+    Attributes:
+        cluster: The configured name of the cluster that hosts it: rungs that reach it as a cluster are refused (``own_cluster``).
+        region: Its cloud region.
+        probe: An address out there that answers when our own network is well; any HTTP answer will do. It is asked only while a cluster does not
+            answer: silence of both is our own trouble.
+    """
+
+    cluster: str = ""
+    region: str = ""
+    probe: str = "https://management.azure.com/"
+
+
+class ComponentSettings(_Model):
+    """One component of what runs here, for recovery goals and for ``components.green``.
+
+    Attributes:
+        where: Conditions over kind, cluster, namespace, name; ``components.green`` needs ``namespace="…"`` and ``name="…"``.
+        rto, rpo: How long it may be down, and how much may be lost.
+        check: What proves it: ``workload.available`` or, with ``kind="service"``, ``service.endpoints``; one with arguments as a mapping.
+    """
+
+    where: Matchers
+    rto: Duration | None = None
+    rpo: Duration | None = None
+    check: str | dict[str, dict[str, Any]] = "workload.available"
+
+    def equal(self, label: str) -> str:
+        """Return the value that ``where`` demands of a label exactly; "" when it does not."""
+        return next((one.value for one in self.where.matchers if one.name == label and one.operator is Operator.EQUAL), "")
+
+
 class ClusterSettings(_Model):
     """One cluster.
 
     Attributes:
-        in_cluster: It is the one this runs in; else ``kubeconfig`` (empty: the default one) with an optional ``context``.
+        in_cluster: It is the one this runs in; else ``kubeconfig`` (empty: the default one) with an optional ``context``; else, with ``azure:`` and a
+            ``resource_id``, its address comes from ARM and the token from Entra, without any kubeconfig.
         labels: Conditions over an alert's labels that name this cluster.
-        resource_id: Its ARM id.
+        resource_id: Its ARM id, by which alerts name it; with ``azure:`` also what ARM is asked about it, and acts on.
         mode: Most that may be done there: off, shadow or armed.
         watch: Follow it by watches of our own, which need no Prometheus: restart loops, containers that cannot start, pending pods, nodes not ready
             or under pressure, services without a ready endpoint, failed Jobs, evictions, an API server that does not answer become alerts of the
@@ -670,6 +708,9 @@ class Settings(_Model):
         routes: Severity to policy; all four, or ``default``.
         sources: By name: what is expected of senders that call us (kinds ``webhook``, ``alertmanager`` and ``azure_monitor`` need no entry, ``event_grid``
             does), and where we receive from ourselves.
+        azure: How Azure is reached; leave it out where there is none.
+        home: Where this program itself runs.
+        components: What runs here, by name, with its recovery goals.
         clock: Speed of the clock, for demonstrations; 1 is real time.
     """
 
@@ -681,7 +722,8 @@ class Settings(_Model):
     store: StoreSettings = Field(default_factory=StoreSettings)
     http: HttpSettings
     azure: AzureSettings | None = None
-    home: dict[str, str] = Field(default_factory=dict)
+    home: HomeSettings = Field(default_factory=HomeSettings)
+    components: dict[str, ComponentSettings] = Field(default_factory=dict)
     clusters: dict[str, ClusterSettings] = Field(default_factory=dict)
     channels: dict[str, ChannelSettings] = Field(default_factory=dict)
     policies: dict[str, PolicySettings] = Field(default_factory=dict)
@@ -726,6 +768,19 @@ class Settings(_Model):
                 )
             if isinstance(source, AzureMonitorSettings) and source.ask is not None and self.azure is None:
                 raise ValueError(f"sources.{name}.ask needs azure: {{credential: …}}, the identity that Azure is asked with")
+        if self.home.cluster and self.home.cluster not in self.clusters:
+            raise ValueError(
+                f"home.cluster: there is no cluster {self.home.cluster}; clusters has {', '.join(self.clusters) or 'none'}"
+            )
+        for name, cluster in self.clusters.items():
+            if self.azure is not None and cluster.resource_id and not _ARM_ID.fullmatch(cluster.resource_id):
+                raise ValueError(
+                    f"clusters.{name}.resource_id: not the id of an AKS cluster; expected "
+                    "/subscriptions/…/resourceGroups/…/providers/Microsoft.ContainerService/managedClusters/…"
+                )
+        for name, component in self.components.items():
+            if not (component.equal("namespace") and component.equal("name")):
+                raise ValueError(f'components.{name}.where: name one thing: namespace="…" and name="…"')
         for name, one in self.channels.items():
             if one.fallback and one.fallback not in self.channels:
                 raise ValueError(f"channels.{name}.fallback: there is no channel {one.fallback}")

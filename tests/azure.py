@@ -80,7 +80,7 @@ def scale(count: int, *, etag: str = "", pool: str = "work", field: str = "count
     """Return the write that gives a pool a count."""
     return Write(
         key="scale", verb=Verb.POOL, api="arm", plural="agentPools", namespace="", name=pool, resource_version=etag,
-        body={field: count}, says=f"pool {pool} to {count}",
+        body={"set": {field: count}, "expect": {}}, says=f"pool {pool} to {count}",
     )  # fmt: skip
 
 

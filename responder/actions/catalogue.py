@@ -8,9 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from responder.actions import (
+    cluster_operations,
     node_cordon,
     node_drain,
     node_out_of_service,
+    node_pool_machine,
+    node_pool_scale,
     pod_removal,
     waiting,
     workload_restart,
@@ -18,6 +21,7 @@ from responder.actions import (
     workload_scale,
 )
 from responder.actions.checks import CHECKS
+from responder.actions.cloud_checks import CLOUD_CHECKS
 from responder.actions.planning import Action, Check, PlanInput, PlanSettings
 from responder.model.action import Plan, Refusal
 from responder.model.cluster import Snapshot
@@ -32,6 +36,11 @@ BUILT_IN = (
     node_cordon.UNCORDON,
     node_drain.ACTION,
     node_out_of_service.ACTION,
+    cluster_operations.START,
+    cluster_operations.ABORT,
+    cluster_operations.RECONCILE,
+    node_pool_machine.ACTION,
+    node_pool_scale.ACTION,
     pod_removal.DELETE,
     pod_removal.EVICT,
     waiting.ACTION,
@@ -84,7 +93,7 @@ def catalogue(extra_actions: Iterable[Action] = (), extra_checks: Iterable[Check
         ValueError: A name occurs twice.
     """
     actions = (*BUILT_IN, *extra_actions)
-    checks = (*CHECKS, *extra_checks)
+    checks = (*CHECKS, *CLOUD_CHECKS, *extra_checks)
     names = Catalogue.of(actions=[one.spec for one in actions], checks=[one.spec for one in checks])
     return ActionCatalogue(
         actions={one.spec.name: one for one in actions}, checks={one.spec.name: one for one in checks}, names=names

@@ -77,12 +77,20 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One action of the catalogue. ``permissions``: what its writes need."""
+    """One action of the catalogue.
+
+    Attributes:
+        permissions: What its writes need of the cluster (RBAC).
+        cloud: Its writes go to the cloud: it is judged by what the cloud says, also when the target is gone or its API is silent.
+        cloud_permissions: What its writes need of the cloud (Azure RBAC actions).
+    """
 
     spec: ActionSpec
     plan: Callable[[PlanInput], Plan | Refusal]
     next_step: NextStep
     permissions: tuple[Permission, ...] = ()
+    cloud: bool = False
+    cloud_permissions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ class OperationSnapshot:
         on: "" for the cluster itself, else the pool's name.
         began_at: When it began; ``exact`` is False when that is only since when we have seen it, so that it may be older.
         by: Who began it, as the activity log says; "" when not known.
+        id: The activity log's correlation id; "" when not known.
         ours: It was begun with our own identity.
     """
 
@@ -97,6 +98,7 @@ class OperationSnapshot:
     began_at: datetime | None = None
     exact: bool = False
     by: str = ""
+    id: str = ""
     ours: bool = False
 
 

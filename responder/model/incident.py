@@ -193,6 +193,21 @@ class Escalation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A write to the cloud that was sent, or may have been.
+
+    Attributes:
+        key: The write's.
+        at: Right before it was sent.
+        token: By which the cloud's operation is asked about, also in another life; "" while it is not known whether anything was begun.
+    """
+
+    key: str
+    at: datetime
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """The intention in flight: a rung with its plans.
 
@@ -201,6 +216,7 @@ class Command:
         plans: One an action, all made before the first write.
         step: 0-based index of the action now at work.
         stop: Why no further write may be made, once a stop was seen.
+        attempts: Writes to the cloud, whose operations outlive this process.
     """
 
     key: str
@@ -212,6 +228,7 @@ class Command:
     step: int = 0
     begun_at: datetime
     stop: Reason | None = None
+    attempts: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

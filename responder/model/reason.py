@@ -88,6 +88,12 @@ class Reason(StrEnum):
     BUDGET_BLOCKS = "budget_blocks"
     DRAIN_BLOCKED = "drain_blocked"
     MACHINE_NOT_OFF = "machine_not_off"
+    CLOUD_STATE = "cloud_state"
+    CLOUD_QUOTA = "cloud_quota"
+    POOL_AT_MAXIMUM = "pool_at_maximum"
+    LAST_SYSTEM_NODES = "last_system_nodes"
+    NOT_DRAINED = "not_drained"
+    OPERATION_TOO_YOUNG = "operation_too_young"
     ARGUMENT_MISSING = "argument_missing"
     FORBIDDEN = "forbidden"
     # people
@@ -185,6 +191,12 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.BUDGET_BLOCKS: "a disruption budget allows no eviction",
     Reason.DRAIN_BLOCKED: "a pod on the node may not be evicted",
     Reason.MACHINE_NOT_OFF: "there is no proof that the machine is off",
+    Reason.CLOUD_STATE: "the cloud says that it is in no state for this",
+    Reason.CLOUD_QUOTA: "the cloud has no room: quota, capacity or addresses are used up",
+    Reason.POOL_AT_MAXIMUM: "the node pool is at its maximum",
+    Reason.LAST_SYSTEM_NODES: "the last system nodes must stay",
+    Reason.NOT_DRAINED: "the node is neither drained nor proven dead",
+    Reason.OPERATION_TOO_YOUNG: "somebody else's operation is too young to be aborted",
     Reason.ARGUMENT_MISSING: "an argument of the action has no value",
     Reason.FORBIDDEN: "our identity lacks a permission",
     Reason.APPROVAL: "a person's approval is needed",

@@ -39,12 +39,14 @@ class House:
 
     Attributes:
         routes: Policy by severity; a severity without a route is told nobody (settings refuse that).
+        home: The configured name of the cluster that hosts this program; "" when it is none of them.
         shadow_channel: Told what shadow would have done; "" for none.
     """
 
     catalogue: ActionCatalogue
     limits: Limits = field(default_factory=Limits)
     routes: Mapping[Severity, Policy] = field(default_factory=dict)
+    home: str = ""
     shadow_channel: str = ""
     planning: PlanSettings = field(default_factory=PlanSettings)
 

@@ -13,6 +13,7 @@ from responder.actions import nodes
 from responder.actions.failing import RESTARTED_LATELY, failing_pods, fails, live
 from responder.model.cluster import NodeDetail, PodSnapshot, Snapshot, WorkloadSnapshot
 from responder.policy import causes
+from responder.policy.cloud_facts import add_cloud_facts
 
 
 def facts_of(snapshot: Snapshot, *, now: datetime) -> tuple[dict[str, Any], frozenset[str]]:
@@ -31,6 +32,7 @@ def facts_of(snapshot: Snapshot, *, now: datetime) -> tuple[dict[str, Any], froz
         facts["endpoints"] = snapshot.service.endpoints
         if "pods" not in snapshot.gaps:
             facts["service_cause"] = causes.service_cause(snapshot.service, snapshot.workload)
+    add_cloud_facts(snapshot, facts, none, now=now)
     return facts, frozenset(none)
 
 

@@ -276,6 +276,39 @@ def node_activity(snapshot: Snapshot) -> Verdict:
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
 
 
+def own_cluster(target: Target, *, home: str, snapshot: Snapshot | None, actions: Sequence[str]) -> Verdict:
+    """Refuse what would reach the cluster that hosts us as a cluster: we would saw off our own branch, and nobody would finish.
+
+    Source: ARCHITECTURE.md, "Where it runs".
+    """
+    if not any(name.startswith("cluster.") for name in actions):
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    hosts = snapshot is not None and snapshot.reach is not None and snapshot.reach.hosts_responder is True
+    if hosts or (home and target.cluster == home):
+        return Verdict(
+            Ruling.REFUSE, Reason.OWN_CLUSTER, f"{target.cluster} hosts this program; run it in another region to look after it"
+        )
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+
+
+def cloud_activity(snapshot: Snapshot | None, *, actions: Sequence[str]) -> Verdict:
+    """Refuse node actions while AKS is at work on the cluster or the node's pool; unknown where ARM is configured and does not answer.
+
+    Cloud actions ask for themselves when they are planned. Source: kubernetes.md A12 (upgrades), A15 rule 7.
+    """
+    if snapshot is None or snapshot.node is None or not any(name.startswith("node.") for name in actions):
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    if "cloud" in snapshot.gaps:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"ARM was not read: {snapshot.gaps['cloud']}")
+    busy = snapshot.cloud.operation if snapshot.cloud is not None else None
+    if busy is None or (busy.on and busy.on != snapshot.node.node.pool):
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    where = f"pool {busy.on}" if busy.on else "the cluster"
+    return Verdict(
+        Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, f"AKS: {where} is {busy.name}" + (f", begun by {busy.by}" if busy.by else "")
+    )
+
+
 def fresh(read_at: datetime | None, *, now: datetime) -> Verdict:
     """Refuse a reading that is older than 30 s; unknown when there is none."""
     if read_at is None:

@@ -54,6 +54,7 @@ def permission(case: Case, rule: Rule, rung: Rung) -> Verdict:
     asked = [
         guards.fresh(reading.read_at if reading else None, now=case.now),
         guards.scope(limits, incident.target),
+        guards.own_cluster(incident.target, home=case.house.home, snapshot=snapshot, actions=actions),
         guards.hands_off(snapshot),
         guards.keep_ready(limits, snapshot=snapshot, actions=actions, now=case.now),
     ]
@@ -69,6 +70,7 @@ def permission(case: Case, rule: Rule, rung: Rung) -> Verdict:
         ]
         if counts.claimed_by:
             asked.append(Verdict(Ruling.REFUSE, Reason.ANOTHER_HAND, counts.claimed_by))
+    asked.append(guards.cloud_activity(snapshot, actions=actions))
     asked.append(guards.foreign_activity(snapshot, facts=facts, actions=actions, ours=ours))
     return next((one for one in asked if one.ruling is not Ruling.ALLOW), Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS))
 

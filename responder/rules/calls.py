@@ -82,7 +82,8 @@ def grade_of(call: Call, catalogue: Catalogue) -> int:
     if action is None:
         return 0
     stated = call.arguments.get(action.grade_argument) if action.grade_argument else None
-    return stated if isinstance(stated, int) and not isinstance(stated, bool) else action.grade
+    grade = stated if isinstance(stated, int) and not isinstance(stated, bool) else action.grade
+    return max([grade, *(raised for name, raised in action.raises.items() if call.arguments.get(name, False) is not False)])
 
 
 def reference_problem(reference: Reference, *, target: TargetKind, roots: Sequence[str]) -> str | None:

@@ -59,6 +59,7 @@ class ActionSpec:
         name: As in a rule, such as ``workload.restart``.
         grade: 0 to 5 (RULES.md "Actions"); when ``grade_argument`` is set, the grade of a call that does not give it.
         grade_argument: Name of the integer argument that states the grade of a call (``job.run {grade}``); "" for none.
+        raises: Boolean arguments that raise the grade when they are given, such as ``remove: true``.
         targets: Kinds of incident target it can act on, itself or through the one thing of its kind that the target belongs to.
         arguments: In the order of the manual.
         exactly_one_of: Groups of argument names of which exactly one must be given, such as ``by``, ``to``, ``replicas``.
@@ -68,6 +69,7 @@ class ActionSpec:
     name: str
     grade: int
     grade_argument: str = ""
+    raises: Mapping[str, int] = field(default_factory=dict)
     targets: frozenset[TargetKind]
     arguments: tuple[ArgumentSpec, ...] = ()
     exactly_one_of: tuple[tuple[str, ...], ...] = ()

@@ -35,13 +35,12 @@ DEFAULT_HEALTHY: Mapping[TargetKind, tuple[str, ...]] = {
     TargetKind.POD: ("workload.available",),
     TargetKind.WORKLOAD: ("workload.available",),
     TargetKind.SERVICE: ("service.endpoints",),
-    TargetKind.NODE: ("pods.rescheduled",),
+    TargetKind.NODE: ("pods.rescheduled", "node_pool.at_count"),
     TargetKind.NODE_POOL: ("node_pool.at_count",),
     TargetKind.CLUSTER: ("cluster.reachable", "components.green"),
     TargetKind.NONE: ("alert.resolved",),
 }
-"""What proves recovery when a rule does not say; a region has none, its rule must say. Source: RULES.md "Actions"; a node's pool
-(``node_pool.at_count``) counts too once AKS can be asked."""
+"""What proves recovery when a rule does not say; a region has none, its rule must say. Source: RULES.md "Actions"."""
 
 APPROVALS = (0, 0, 0, 0, 1, 2)
 """People asked by grade 0 to 5. Source: RULES.md, key ``approve``."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from responder.model.alert import Severity
+from responder.model.cloud import CloudAsk
 from responder.model.errors import RemoteError, StoreUnavailableError
 from responder.model.notice import Notice, NoticeKind, Receipt
 from responder.model.reason import Reason
@@ -80,6 +81,7 @@ class Doctor:
             ("outside watch", self._outside()),
         ]
         looks += [(f"cluster {name}", self._cluster(name)) for name in self._parts.permissions.views]
+        looks += [(f"azure {name}", self._cloud(name)) for name in self._parts.permissions.clouds]
         looks += [(f"channel {name}", self._channel(name, one)) for name, one in self._parts.notifiers.items()]
         found = await asyncio.gather(*(_bounded(what, look) for what, look in looks))
         return [one for several in found for one in several]
@@ -182,6 +184,16 @@ class Doctor:
             )
         ]
 
+    async def _cloud(self, name: str) -> list[Finding]:
+        cloud = await self._parts.permissions.clouds[name].read(CloudAsk())
+        said = f"ARM answers: {cloud.provisioning_state}, {cloud.power_state}, {len(cloud.pools)} node pools"
+        lacks = await self._parts.permissions.missing_in_cloud(name)
+        if not lacks:
+            return [Finding(what=f"azure {name}", well=True, said=f"{said}, and grants everything that is needed")]
+        missing = "; ".join(map(str, lacks[:5])) + (f" and {len(lacks) - 5} more" if lacks[5:] else "")
+        advice = "create the role definitions of helm/files/azure and assign them to our identity (README, Azure)"
+        return [Finding(what=f"azure {name}", well=False, said=f"{said}, but does not grant {missing}", advice=advice)]
+
     async def _channel(self, name: str, notifier: Notifier) -> list[Finding]:
         await notifier.reach()
         said = f"its address answers; responder doctor --page {name} proves that people are reached"
@@ -196,6 +208,7 @@ def _asked(name: str, one: Asker) -> Finding:
 
 
 _ADVICE = {
+    "azure": "look after the identity (azure: in responder.yaml, the service account's annotation), its roles, and the way to management.azure.com",
     "store": "look after its disk, its server, the network to it; senders are told to come back meanwhile",
     "cluster": "look after its API server, the kubeconfig or the service account, and the network policy",
     "channel": "look after DNS, the proxy, the network policy's egress",

@@ -23,19 +23,21 @@ from responder.model.errors import (
     ContestedError,
     ForbiddenError,
     GoneError,
+    OccupiedError,
     RejectedError,
     RemoteError,
     ThrottledError,
     TransientError,
 )
 from responder.model.health import Health, together
-from responder.model.incident import Entry, EntryKind, Incident, Instance, Mode, SignalKind
+from responder.model.incident import Attempt, Entry, EntryKind, Incident, Instance, Mode, SignalKind
 from responder.model.reason import Reason
 from responder.model.rule import Rule
 from responder.model.storing import Claimed, StoredChange, Transition
 from responder.model.target import Target, TargetKind
 from responder.policy import guards
-from responder.ports import Clock, ClusterHands, Store
+from responder.ports import Clock, Cloud, ClusterHands, Store
+from responder.service import cloud_hands
 from responder.service.reading import Reader
 from responder.service.switches import Switches
 from responder.telemetry import Metrics, logger
@@ -115,11 +117,13 @@ class Hands:
         switches: Switches,
         metrics: Metrics,
         limits: guards.Limits | None = None,
+        clouds: Mapping[str, Cloud] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
         self._reader = reader
         self._hands = hands
+        self._clouds = clouds or {}
         self._catalogue = catalogue
         self._switches = switches
         self._metrics = metrics
@@ -151,6 +155,7 @@ class Hands:
         problem = ""
         blocked: Reason | None = None
         told: set[str] = set()
+        fresh = False
         action = self._catalogue.actions[plan.action]
         while True:
             now = self._clock.now()
@@ -160,7 +165,9 @@ class Hands:
                     return Ended(outcome=Outcome.REFUSED, reason=blocked, detail=problem)
                 return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=f"its time is over. {problem}".rstrip(". "))
             try:
-                snapshot = await self._reader.snapshot(held.incident.target, displaced=held.incident.displaced)
+                ask = cloud_hands.ask_for(plan, fresh=fresh) if action.cloud else None
+                snapshot = await self._reader.snapshot(held.incident.target, displaced=held.incident.displaced, ask=ask)
+                snapshot = await cloud_hands.followed(self._clouds, held.incident, snapshot)
             except (RemoteError, TimeoutError) as error:
                 if isinstance(error, ForbiddenError):
                     return Ended(outcome=Outcome.REFUSED, reason=Reason.FORBIDDEN, detail=str(error))
@@ -169,7 +176,8 @@ class Hands:
                     return Ended(outcome=Outcome.STOPPED, reason=Reason.LEASE_LOST)
                 await self._clock.sleep(BLOCKED_FOR)
                 continue
-            if snapshot.gone:
+            fresh = False
+            if snapshot.gone and not action.cloud:
                 return Ended(
                     outcome=Outcome.GONE, reason=Reason.TARGET_GONE, detail=f"{held.incident.target} does not exist any more"
                 )
@@ -189,14 +197,32 @@ class Hands:
                         problem = "the store's clock and ours moved apart: nothing is written for one lease"
                         await self._clock.sleep(LOOK_AGAIN)
                         continue
+                    if step.verb.of_cloud and cloud_hands.stale(snapshot, now=self._clock.now()):
+                        fresh = True
+                        continue
+                    begun = cloud_hands.attempt_of(held.incident, step.key)
+                    if step.at_most_once and begun is not None:
+                        if self._clock.now() - begun.at >= cloud_hands.SHOWS_WITHIN:
+                            said = f"{step.says}: it was sent at {begun.at:%H:%M:%S} and nothing shows what came of it"
+                            return Ended(outcome=Outcome.CANNOT_BE_KNOWN, reason=Reason.CANNOT_BE_KNOWN, detail=said)
+                        fresh = True
+                        await self._clock.sleep(BLOCKED_FOR)
+                        continue
                     permit = await self._permit(held, plan, snapshot, step)
                     if permit.stop is Reason.STALE_READING:
+                        continue
+                    if permit.stop is Reason.UNKNOWN and action.cloud:  # a new life begins in doubt about whom it can reach
+                        problem = permit.detail
+                        await self._clock.sleep(BLOCKED_FOR)
                         continue
                     if permit.stop is not None:
                         return Ended(outcome=Outcome.STOPPED, reason=permit.stop, detail=permit.detail)
                     try:
                         await self.carry_out(held, step, permit)
                         blocked, contested = None, 0
+                    except OccupiedError as error:
+                        blocked, problem = Reason.FOREIGN_ACTIVITY, str(error)
+                        await self._clock.sleep(error.retry_after or BLOCKED_FOR)
                     except BlockedError as error:
                         blocked, problem = Reason.BUDGET_BLOCKS, str(error)
                         await self._clock.sleep(max(BLOCKED_FOR, error.retry_after or BLOCKED_FOR) * (1 + random.random() / 4))  # noqa: S311 - spreads, hides nothing
@@ -229,7 +255,20 @@ class Hands:
             raise RejectedError("no permit", system="responder", operation="write", target=write.key)
         if self._late(held):  # asking for the permit took time, and a process can be stopped at any line
             raise ContestedError("the lease ends too soon", system="responder", operation="write", target=write.key)
-        await self._send(held.incident.target.cluster, write, within=permit.within)
+        if write.at_most_once:  # noted before it is sent: who takes over must know that it may have been
+            held.incident = cloud_hands.with_attempt(held.incident, Attempt(key=write.key, at=self._clock.now()))
+            await self.store_progress(held)
+            if self._late(held):
+                raise ContestedError("the lease is lost", system="responder", operation="write", target=write.key)
+        try:
+            token = await self._send(held.incident.target.cluster, write, within=permit.within)
+        except RemoteError as error:
+            if write.at_most_once and (not isinstance(error, TransientError) or isinstance(error, ThrottledError)):
+                held.incident = cloud_hands.without_attempt(held.incident, write)  # nothing was begun, and the cloud said so
+                await self.store_progress(held)
+            raise
+        if token:
+            held.incident = cloud_hands.with_attempt(held.incident, Attempt(key=write.key, at=self._clock.now(), token=token))
         entry = Entry(
             kind=EntryKind.WRITE,
             at=self._clock.now(),
@@ -342,7 +381,8 @@ class Hands:
             await self._store.give_back([one.id])
         return said
 
-    async def _send(self, cluster: str, write: Write, *, within: timedelta) -> None:
+    async def _send(self, cluster: str, write: Write, *, within: timedelta) -> str:
+        """Send one write to whom it is for, and return the token of the operation that it began; "" for none."""
         results: dict[type[RemoteError], str] = {
             BlockedError: "blocked",
             ThrottledError: "throttled",
@@ -352,7 +392,13 @@ class Hands:
             RejectedError: "rejected",
         }
         try:
-            status = await self._hands[cluster].write(write, within=within)
+            if write.verb.of_cloud:
+                if cluster not in self._clouds:
+                    raise RejectedError("the cluster has no resource_id", system="arm", operation=str(write.verb), target=cluster)
+                begun = await self._clouds[cluster].write(write, within=within)
+                status, token = begun.status, begun.token
+            else:
+                status, token = await self._hands[cluster].write(write, within=within), ""
         except RemoteError as error:
             result = next((word for kind, word in results.items() if isinstance(error, kind)), "unknown")
             self._metrics.writes.labels(result).inc()
@@ -360,6 +406,7 @@ class Hands:
             raise
         self._metrics.writes.labels("ok").inc()
         logger().info("write_carried_out", write=write.key, says=write.says, status=status)
+        return token
 
     def _line(self, reason: Reason, text: str) -> Entry:
         return Entry(kind=EntryKind.WRITE, at=self._clock.now(), reason=reason, text=text)
@@ -383,7 +430,7 @@ class Hands:
         if rule is not None and not write.takes_back:
             reading = self._reader.derive(snapshot, rule.healthy, held.instances, now=now)
             health = together({name: reading.checks[name] for name in (call.canonical for call in rule.healthy)})
-            if health.health is Health.HEALTHY:
+            if health.health is Health.HEALTHY and not plan.values.get("gives_back"):
                 return Permit(stop=Reason.HEALTHY, detail=health.detail)
             if health.health is Health.UNKNOWN:
                 return Permit(stop=Reason.UNKNOWN, detail=health.detail)

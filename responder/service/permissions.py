@@ -9,7 +9,8 @@ from typing import Any
 from responder.actions.catalogue import ActionCatalogue
 from responder.model.action import Permission
 from responder.policy.rbac import needs
-from responder.ports import ClusterView
+from responder.policy.roles import cloud_needs
+from responder.ports import Cloud, ClusterView
 from responder.rules.arming import ActEntry
 from responder.service.rulebook import Rulebook
 
@@ -37,23 +38,47 @@ class Lack:
         return f"{self.permission.verb} {self.permission.resource}{where} ({', '.join(self.rungs)})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudLack:
+    """An ARM permission that is missing on a cluster's resource."""
+
+    action: str
+    rungs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """For people: ``Microsoft.ContainerService/managedClusters/start/action (cluster-unreachable/start)``."""
+        return f"{self.action} ({', '.join(self.rungs)})"
+
+
 class Permissions:
     """Asks for what is read and for what armed rules write, where they are armed."""
 
     def __init__(
         self,
         *,
+        clouds: Mapping[str, Cloud] | None = None,
         views: Mapping[str, ClusterView],
         rulebook: Rulebook,
         act: Sequence[ActEntry],
         catalogue: ActionCatalogue,
         reads: Sequence[Permission],
     ) -> None:
+        self.clouds = clouds or {}
         self.views = views
         self._rulebook = rulebook
         self._act = act
         self._catalogue = catalogue
         self._reads = reads
+
+    async def missing_in_cloud(self, cluster: str) -> list[CloudLack]:
+        """Return which ARM permissions are missing on a cluster's resource, and the rungs that need each.
+
+        Raises:
+            RemoteError: ARM did not answer.
+        """
+        wanted = cloud_needs(self._rulebook.rules.values(), self._act, self._catalogue)
+        held = await self.clouds[cluster].permitted(list(wanted))
+        return [CloudLack(action=one, rungs=wanted[one]) for one, allowed in held.items() if not allowed]
 
     async def missing(self, cluster: str) -> list[Lack]:
         """Return what is missing in a cluster.

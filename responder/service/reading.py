@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from responder.actions.catalogue import ActionCatalogue
 from responder.actions.failing import fails, live
+from responder.model.cloud import CloudAsk
 from responder.model.cluster import Reading, Snapshot, WorkloadSnapshot
 from responder.model.errors import RemoteError
 from responder.model.health import CheckReading, Health
@@ -21,12 +22,16 @@ from responder.model.rule import Call
 from responder.model.target import Target, TargetKind
 from responder.policy.facts import facts_of
 from responder.policy.grouping import fires
-from responder.ports import Clock, ClusterView, Store
+from responder.ports import Clock, Cloud, ClusterView, Store
+from responder.service.reaching import Reach
 
 SLOTS_PER_CLUSTER = 16
 """Targets of one cluster read at once; a dead cluster delays nobody else."""
 
 READ_WITHIN = timedelta(seconds=12)
+CLOUD_WITHIN = timedelta(seconds=10)
+AZURE = "azure://"
+"""Before the machine's resource id in a Node's providerID. Source: cloud-provider-azure."""
 
 STEADY_FOR = timedelta(minutes=2)
 """Ready this long without a failing pod, a revision is remembered as healthy."""
@@ -43,8 +48,19 @@ async def _always() -> bool:
 class Reader:
     """Reads targets of all configured clusters."""
 
-    def __init__(self, *, views: Mapping[str, ClusterView], store: Store, clock: Clock, catalogue: ActionCatalogue) -> None:
+    def __init__(
+        self,
+        *,
+        views: Mapping[str, ClusterView],
+        store: Store,
+        clock: Clock,
+        catalogue: ActionCatalogue,
+        clouds: Mapping[str, Cloud] | None = None,
+        reach: Reach | None = None,
+    ) -> None:
         self._views = views
+        self._clouds = clouds or {}
+        self._reach = reach
         self._store = store
         self._clock = clock
         self._catalogue = catalogue
@@ -54,21 +70,55 @@ class Reader:
         """Return the view of a configured cluster."""
         return self._views.get(cluster)
 
+    def cloud(self, cluster: str) -> Cloud | None:
+        """Return the cloud of a configured cluster; None where it has none."""
+        return self._clouds.get(cluster)
+
     async def snapshot(
-        self, target: Target, *, displaced: Sequence[Target] = (), still: Callable[[], Awaitable[bool]] = _always
+        self,
+        target: Target,
+        *,
+        displaced: Sequence[Target] = (),
+        still: Callable[[], Awaitable[bool]] = _always,
+        ask: CloudAsk | None = None,
     ) -> Snapshot:
-        """Read a target, with what we remember of its revisions; ``displaced``: see ``ports.ClusterView.snapshot``.
+        """Read a target, with what we remember of its revisions and what the cloud says.
+
+        Args:
+            target: Of a configured cluster.
+            displaced: See ``ports.ClusterView.snapshot``.
+            still: Asked when its turn has come: whether it is still to be read.
+            ask: What to ask the cloud beside what the target needs by itself.
 
         Raises:
             RemoteError: When the target could not be read; also ``TransientError`` when it took too long.
         """
+        if target.kind is TargetKind.CLUSTER and self._reach is not None:
+            return await self._with_cloud(await self._reach.snapshot(target), ask)
         view = self._views[target.cluster]
         async with self._slots[target.cluster]:
             if not await still():
                 raise _NotWantedError
             async with asyncio.timeout(READ_WITHIN.total_seconds()):
                 snapshot = await view.snapshot(target, displaced=displaced)
-        return await self._remember(snapshot)
+        return await self._with_cloud(await self._remember(snapshot), ask)
+
+    async def _with_cloud(self, snapshot: Snapshot, ask: CloudAsk | None) -> Snapshot:
+        """Add what the cloud says where the target needs it; a cloud that does not answer is a gap."""
+        cloud = self._clouds.get(snapshot.target.cluster)
+        asked = _ask(snapshot, ask)
+        if cloud is None or asked is None:
+            return snapshot
+        try:
+            async with asyncio.timeout(CLOUD_WITHIN.total_seconds()):
+                told = await cloud.read(asked)
+        except (RemoteError, TimeoutError) as error:
+            said = str(error) or f"no answer within {CLOUD_WITHIN.total_seconds():.0f} s"
+            return replace(snapshot, gaps={**snapshot.gaps, "cloud": said})
+        node = snapshot.node
+        if node is not None and told.machine is not None:
+            node = replace(node, machine=str(told.machine.life))
+        return replace(snapshot, cloud=told, node=node)
 
     async def read(
         self,
@@ -155,3 +205,30 @@ def _settled(workload: WorkloadSnapshot, revision: str, *, now: datetime) -> boo
         pod.ready and not fails(pod, now=now) and pod.ready_since is not None and now - pod.ready_since >= STEADY_FOR
         for pod in pods
     )
+
+
+def _ask(snapshot: Snapshot, more: CloudAsk | None) -> CloudAsk | None:
+    """Return what to ask the cloud about a target; None for nothing: ARM's limits are shared by a whole subscription.
+
+    A workload needs its pools only when a pod fits nowhere.
+    """
+    more_pools = more.machines if more is not None else ()
+    fresh = more is not None and more.fresh
+    target = snapshot.target
+    match target.kind:
+        case TargetKind.NODE:
+            node = snapshot.node.node if snapshot.node is not None else None
+            machine = node.provider_id.removeprefix(AZURE) if node is not None and node.provider_id.startswith(AZURE) else ""
+            pools = dict.fromkeys([*([node.pool] if node is not None and node.pool else []), *more_pools])
+            machine = (more.machine if more is not None else "") or machine
+            return CloudAsk(machine=machine, machines=tuple(pools), fresh=fresh)
+        case TargetKind.NODE_POOL:
+            return CloudAsk(machines=more_pools, fresh=fresh)
+        case TargetKind.CLUSTER:
+            return CloudAsk(health=True, fresh=fresh)
+        case TargetKind.WORKLOAD | TargetKind.POD | TargetKind.SERVICE:
+            pods = snapshot.workload.pods if snapshot.workload is not None else ()
+            homeless = any(one.scheduled is False and one.scheduling_reason == "Unschedulable" for one in pods)
+            return CloudAsk(fresh=fresh) if homeless or more is not None else None
+        case _:
+            return None

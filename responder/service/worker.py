@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from responder.model.errors import InvariantError, RemoteError, StoreUnavailableError
+from responder.model.errors import InvariantError, RemoteError, StoreUnavailableError, TransientError
 from responder.model.evidence import EvidenceItem
-from responder.model.incident import Entry, EntryKind, Incident, Phase, SignalKind
+from responder.model.incident import Entry, EntryKind, Incident, Mode, Phase, SignalKind
 from responder.model.reason import Reason
 from responder.model.rule import Rule
 from responder.model.storing import Claimed, Counts, Transition
@@ -27,7 +27,8 @@ from responder.policy.case import Case, Decision, House
 from responder.policy.decide import conclude, decide, wanted
 from responder.policy.permission import counting_scopes
 from responder.policy.signals import take_in
-from responder.ports import Clock, Store
+from responder.ports import Clock, ClusterView, Store
+from responder.service.cloud_evidence import said_by_arm, seen_inside
 from responder.service.hands import Ended, Hands, Held
 from responder.service.moves import Moves
 from responder.service.pinning import Pins
@@ -338,8 +339,7 @@ class Worker:
         if view is not None and not incident.unresolved and incident.target.name:
             try:
                 async with asyncio.timeout(EVIDENCE_WITHIN.total_seconds()):
-                    snapshot = await view.snapshot(incident.target)
-                    items = await view.evidence(snapshot)
+                    items, problem = await self._seen(incident, view)
             except TimeoutError:
                 problem = f"not finished within {EVIDENCE_WITHIN.total_seconds():.0f} s"
             except RemoteError as error:
@@ -367,6 +367,27 @@ class Worker:
             capture=False,
             again=True,
         )
+
+    async def _seen(self, incident: Incident, view: ClusterView) -> tuple[Sequence[EvidenceItem], str]:
+        """Take what the cluster and its cloud show; a silent API server is looked behind with a command, where something may be done at all."""
+        parts, now = self._parts, self._clock.now()
+        cloud = parts.reader.cloud(incident.cluster)
+        items: list[EvidenceItem] = []
+        problem = ""
+        silent = False
+        try:
+            snapshot = await parts.reader.snapshot(incident.target)
+            silent = snapshot.reach is not None and snapshot.reach.answers is not True
+            items += said_by_arm(snapshot, now=now)
+            items += await view.evidence(snapshot) if snapshot.reach is None else ()
+        except (TransientError, TimeoutError) as error:
+            silent, problem = True, str(error) or "reading took too long"
+        except RemoteError as error:
+            problem = str(error)
+        armed = incident.mode is Mode.ARMED and await parts.switches.least(incident.cluster) is Mode.ARMED
+        if silent and cloud is not None and armed:
+            items.append(await seen_inside(cloud, now=now))
+        return items, problem
 
     async def _give_back(self, held: Held, decision: Decision) -> None:
         """Give back what is owed: all of it at recovery or close, of a rung that did not end done what it set for itself."""

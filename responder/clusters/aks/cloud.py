@@ -35,7 +35,7 @@ from responder.model.cloud import (
     OperationState,
     PoolSnapshot,
 )
-from responder.model.errors import GoneError, RejectedError, RemoteError, ThrottledError, TransientError
+from responder.model.errors import ContestedError, GoneError, RejectedError, RemoteError, ThrottledError, TransientError
 from responder.retrying import repeated
 
 T = TypeVar("T")
@@ -233,7 +233,13 @@ class AksCloud:
             options |= {"etag": write.resource_version, "match_condition": core.MatchConditions.IfNotModified}
         match write.verb:
             case Verb.POOL:
-                body = await self._changed_pool(client, write) if token is None else {}
+                body: Any = {}
+                if token is None:
+                    body = await self._changed_pool(client, write)
+                    options |= {
+                        "etag": options.get("etag") or body.properties.e_tag,
+                        "match_condition": core.MatchConditions.IfNotModified,
+                    }
                 return await client.agent_pools.begin_create_or_update(self._group, self._cluster, write.name, body, **options)
             case Verb.DELETE_MACHINE:
                 options = {name: value for name, value in options.items() if name not in {"etag", "match_condition"}}
@@ -256,9 +262,13 @@ class AksCloud:
     async def _changed_pool(self, client: Any, write: Write) -> Any:
         """Return the pool as it is, with nothing changed but what the write says: a PUT replaces the whole pool (kubernetes.md A13)."""
         pool = await client.agent_pools.get(self._group, self._cluster, write.name)
-        for name in ("count", "min_count"):
-            if name in write.body:
-                setattr(pool.properties, name, int(write.body[name]))
+        for name, value in write.body["expect"].items():
+            found = getattr(pool.properties, name)
+            if found != value:
+                said = f"{name} is {found}, expected {value}"
+                raise ContestedError(said, system=SYSTEM, operation=write.says, target=self.name, status=412)
+        for name, value in write.body["set"].items():
+            setattr(pool.properties, name, int(value))
         return pool
 
     async def follow(self, token: str, *, within: timedelta) -> OperationResult:

@@ -159,7 +159,14 @@ def began(busy: OperationSnapshot, told: Any, resource_id: str, *, ours: str) ->
     except (KeyError, ValueError):
         return None
     application = str((first.get("claims") or {}).get("appid", ""))
-    return replace(busy, began_at=at, exact=True, by=str(first.get("caller", "")), ours=bool(ours) and application == ours)
+    return replace(
+        busy,
+        began_at=at,
+        exact=True,
+        id=str(first.get("correlationId", "")),
+        by=str(first.get("caller", "")),
+        ours=bool(ours) and application == ours,
+    )
 
 
 def _word(event: Mapping[str, Any], field: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from responder.clusters.kubernetes.client import KubernetesClient, load_access
+from responder.clusters.kubernetes.client import Access, KubernetesClient, found_access, load_access
 from responder.clusters.kubernetes.hands import KubernetesHands
 from responder.clusters.kubernetes.permissions import READS
 from responder.clusters.kubernetes.view import KubernetesView
@@ -19,12 +19,23 @@ from responder.clusters.kubernetes.watch import KubernetesWatch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubernetesAccess:
-    """How to reach one cluster: in-cluster, or a kubeconfig with an optional context."""
+    """How to reach one cluster: in-cluster, a kubeconfig with an optional context, or ``found``: how to find its address and get tokens for it."""
 
     name: str
     in_cluster: bool = False
     kubeconfig: str = ""
     context: str = ""
+    found: tuple[Callable[[], Awaitable[tuple[str, str]]], Callable[[], Awaitable[str]]] | None = None
+
+    async def loaded(self) -> Access:
+        """Return the identity, loaded where it can be.
+
+        Raises:
+            SettingsError: Its kubeconfig or in-cluster identity cannot be used.
+        """
+        if self.found is not None:
+            return found_access(*self.found)
+        return await load_access(self.name, self.in_cluster, self.kubeconfig, self.context)
 
 
 async def connect(access: KubernetesAccess, *, now: Callable[[], datetime]) -> tuple[KubernetesView, KubernetesHands]:
@@ -33,7 +44,7 @@ async def connect(access: KubernetesAccess, *, now: Callable[[], datetime]) -> t
     Raises:
         SettingsError: Its kubeconfig or in-cluster identity cannot be used.
     """
-    client = KubernetesClient(access.name, await load_access(access.name, access.in_cluster, access.kubeconfig, access.context))
+    client = KubernetesClient(access.name, await access.loaded())
     return KubernetesView(access.name, client, now=now), KubernetesHands(access.name, client)
 
 
@@ -45,7 +56,7 @@ async def watching(
     Raises:
         SettingsError: Its kubeconfig or in-cluster identity cannot be used.
     """
-    client = KubernetesClient(access.name, await load_access(access.name, access.in_cluster, access.kubeconfig, access.context))
+    client = KubernetesClient(access.name, await access.loaded())
     return KubernetesWatch(access.name, client, now=now, sleep=sleep)
 
 

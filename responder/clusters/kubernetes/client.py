@@ -61,10 +61,17 @@ class _ListMeta(msgspec.Struct):
 
 @dataclass(slots=True)
 class Access:
-    """A loaded identity and how to load it anew (tokens expire, exec plugins are run once: kubernetes.md B4)."""
+    """A loaded identity and how to load it anew (tokens expire, exec plugins are run once: kubernetes.md B4).
 
-    configuration: Configuration
+    Attributes:
+        configuration: None while nothing was loaded: the address of an AKS cluster is asked of ARM when it is first needed.
+        reload: Loads it.
+        token: Gives a token for each request, where it does not come with the configuration; None otherwise.
+    """
+
+    configuration: Configuration | None
     reload: Callable[[], Awaitable[Configuration]]
+    token: Callable[[], Awaitable[str]] | None = None
 
 
 async def load_access(name: str, in_cluster: bool, kubeconfig: str, context: str) -> Access:
@@ -94,6 +101,20 @@ async def load_access(name: str, in_cluster: bool, kubeconfig: str, context: str
     return Access(configuration=await load(), reload=load)
 
 
+def found_access(find: Callable[[], Awaitable[tuple[str, str]]], token: Callable[[], Awaitable[str]]) -> Access:
+    """Return how to reach a cluster whose address and CA file ("" for the public CAs) are found out, and whose tokens come from elsewhere."""
+
+    async def load() -> Configuration:
+        host, authority = await find()
+        configuration = Configuration()
+        configuration.host = host
+        if authority:
+            configuration.ssl_ca_cert = authority
+        return configuration
+
+    return Access(configuration=None, reload=load, token=token)
+
+
 class KubernetesClient:
     """Talks to one API server."""
 
@@ -103,9 +124,18 @@ class KubernetesClient:
         self._session: aiohttp.ClientSession | None = None
         self._quiet_until = 0.0
 
-    def _open(self) -> aiohttp.ClientSession:
+    async def _loaded(self) -> Configuration:
+        """Return the configuration, found out first where it must be.
+
+        Raises:
+            RemoteError: It could not be found out.
+        """
+        if self._access.configuration is None:
+            self._access.configuration = await self._access.reload()
+        return self._access.configuration
+
+    def _open(self, configuration: Configuration) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
-            configuration = self._access.configuration
             tls: ssl.SSLContext | bool = True
             if str(configuration.host).startswith("https:"):
                 tls = _tls(configuration)
@@ -117,8 +147,9 @@ class KubernetesClient:
             )
         return self._session
 
-    def _headers(self) -> dict[str, str]:
-        configuration = self._access.configuration
+    async def _headers(self, configuration: Configuration) -> dict[str, str]:
+        if self._access.token is not None:
+            return {"Authorization": f"Bearer {await self._access.token()}"}
         hook: Callable[[Configuration], None] | None = configuration.refresh_api_key_hook
         if hook is not None:
             hook(configuration)
@@ -232,13 +263,14 @@ class KubernetesClient:
         within: timedelta,
         most: int | None,
     ) -> tuple[int, bytes, Mapping[str, str]]:
-        headers = self._headers()
+        configuration = await self._loaded()
+        headers = await self._headers(configuration)
         if data is not None:
             headers["Content-Type"] = content_type
-        url = URL(str(self._access.configuration.host).rstrip("/") + path)
+        url = URL(str(configuration.host).rstrip("/") + path)
         timeout = aiohttp.ClientTimeout(total=within.total_seconds(), connect=min(3.0, within.total_seconds()))
-        proxy = self._access.configuration.proxy or None
-        async with self._open().request(
+        proxy = configuration.proxy or None
+        async with self._open(configuration).request(
             method, url, params=dict(query or {}), data=data, headers=headers, timeout=timeout, allow_redirects=False, proxy=proxy
         ) as response:
             if most is None:
@@ -264,13 +296,15 @@ class KubernetesClient:
         Raises:
             RemoteError: Refused, broken, silent, or a line that is too long.
         """
-        url = URL(str(self._access.configuration.host).rstrip("/") + path)
+        configuration = await self._loaded()
+        url = URL(str(configuration.host).rstrip("/") + path)
         timeout = aiohttp.ClientTimeout(total=None, connect=3.0, sock_read=silent_for.total_seconds())
-        proxy = self._access.configuration.proxy or None
+        proxy = configuration.proxy or None
+        headers = await self._headers(configuration)
         rest = b""
         try:
-            async with self._open().get(
-                url, params=dict(query), headers=self._headers(), timeout=timeout, allow_redirects=False, proxy=proxy
+            async with self._open(configuration).get(
+                url, params=dict(query), headers=headers, timeout=timeout, allow_redirects=False, proxy=proxy
             ) as response:
                 if response.status != 200:
                     if response.status == 401:

@@ -256,6 +256,10 @@ class NodeReader:
 
     # --- the cluster round it
 
+    async def all_nodes(self) -> tuple[NodeSnapshot, ...]:
+        """Return all nodes, as read within the last seconds."""
+        return await self._nodes.get(self._all_nodes)
+
     async def _all_nodes(self) -> tuple[NodeSnapshot, ...]:
         pages = await self._client.pages("/api/v1/nodes", k.NodeList)
         return tuple(make.node(one) for page in pages for one in page.items or [])

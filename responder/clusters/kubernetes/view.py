@@ -27,7 +27,7 @@ from responder.model.cluster import (
     Snapshot,
     WorkloadSnapshot,
 )
-from responder.model.errors import GoneError, RemoteError
+from responder.model.errors import GoneError, RejectedError, RemoteError, ThrottledError
 from responder.model.evidence import EvidenceItem
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
 
@@ -228,9 +228,23 @@ class KubernetesView:
                     return await self._service_snapshot(target, read_at)
                 case TargetKind.NODE:
                     return await self._node_reader.snapshot(target, displaced, read_at)
+                case TargetKind.NODE_POOL:
+                    return Snapshot(target=target, read_at=read_at, nodes=await self._node_reader.all_nodes())
                 case _:
                     gap = f"a {target.kind} is not read by this release"
                     return Snapshot(target=target, read_at=read_at, gaps={"target": gap})
+
+    async def answers(self) -> None:
+        """See ``ports.ClusterView``."""
+        try:
+            await self._client.send("GET", "/version")
+        except (RejectedError, GoneError, ThrottledError):
+            return
+
+    async def nodes(self) -> Sequence[NodeSnapshot]:
+        """See ``ports.ClusterView``."""
+        async with asyncio.timeout(10):
+            return await self._node_reader.all_nodes()
 
     async def _tops_of_pod(self, pod: k.Anything) -> Sequence[Target]:
         return (await self._top("Pod", pod)).targets
