@@ -49,6 +49,7 @@ from responder.ports import (
 from responder.rules.matchers import parse_matchers
 from responder.service.asking import Asker
 from responder.service.auditor import Auditor
+from responder.service.contacts import Contacts
 from responder.service.doctor import Doctor, DoctorParts
 from responder.service.explain import Explainer
 from responder.service.hands import Hands
@@ -429,6 +430,7 @@ def _assemble(
     pins = Pins(store=store, catalogue=known.names)
     configured = {cluster_scope(name): one.mode for name, one in settings.clusters.items()}
     switches = Switches(store=store, armed=rulebook.armed, configured=configured)
+    contacts = Contacts(clock=clock)
     reach = Reach(
         views=views,
         clock=clock,
@@ -437,13 +439,13 @@ def _assemble(
         hosts=_hosts(settings),
         components=_components(settings, known),
     )
-    reader = Reader(views=views, store=store, clock=clock, catalogue=known, clouds=clouds, reach=reach)
+    reader = Reader(views=views, store=store, clock=clock, catalogue=known, clouds=clouds, reach=reach, contacts=contacts)
     identities = [
         ClusterIdentity(name=name, labels=one.labels, resource_id=one.resource_id.lower())
         for name, one in settings.clusters.items()
     ]
     exporters = Exporters(jobs=frozenset(settings.exporters.jobs), addresses=frozenset(settings.exporters.addresses))
-    targeting = Targeting(views=views, clusters=identities, exporters=exporters)
+    targeting = Targeting(views=views, clusters=identities, exporters=exporters, contacts=contacts)
     hands = Hands(
         store=store,
         clock=clock,
@@ -479,6 +481,7 @@ def _assemble(
             metrics=metrics,
             moves=moves,
             storms=storms,
+            contacts=contacts,
         ),
         owner=replica.id,
     )

@@ -334,8 +334,18 @@ class Store(Protocol):
     async def due_instances(self, *, limit: int) -> Sequence[Instance]:
         """Return firing instances whose ``wake_at`` is over, pushing it a minute forward so that nobody else takes them."""
 
-    async def claim_incidents(self, *, owner: str, limit: int, lease: timedelta, own: Sequence[str]) -> Sequence[Claimed]:
-        """Claim due incidents, oldest first; ``own`` are incidents this worker has in hand already and must not get twice."""
+    async def claim_incidents(
+        self, *, owner: str, limit: int, lease: timedelta, own: Sequence[str], full: Sequence[str] = ()
+    ) -> Sequence[Claimed]:
+        """Claim due incidents, oldest first.
+
+        Args:
+            owner: Who claims.
+            limit: Most of them.
+            lease: How long they are its own.
+            own: Those that this worker has in hand already and must not get twice.
+            full: Clusters of which it wants none now.
+        """
 
     async def renew(self, *, owner: str, ids: Sequence[str], lease: timedelta) -> Mapping[str, datetime]:
         """Renew leases of incidents still ours; those not returned are lost."""

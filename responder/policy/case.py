@@ -68,6 +68,9 @@ class Case:
         children: How many its storm has, as far as is known; for a parent, its own.
         causes: Of a parent: whether each of its causes is over.
         late: How long nobody was there after its wake-up: the store was gone, or all of us; zero for what is usual.
+        silent: Since when the cluster does not answer, when several incidents wait for it; "" while it does, and for a single one.
+        nodes: Whether too many of the cluster's nodes are not Ready; None when nothing about the target asks for it.
+        container: The armed incident for what all its failing parts are in ("" for a lost node without one) and what to say of it.
         denied: Why the store did not grant the intention of the last decision; None otherwise.
         denied_detail: Whose it is.
     """
@@ -88,6 +91,9 @@ class Case:
     children: int = 0
     causes: Mapping[str, Verdict] = field(default_factory=dict)
     late: timedelta = timedelta(0)
+    silent: str = ""
+    nodes: Verdict | None = None
+    container: tuple[str, str] | None = None
     denied: Reason | None = None
     denied_detail: str = ""
 
@@ -105,6 +111,7 @@ class Decision:
         give_back: Give back what the incident holds (recovered or closed).
         release: Free its claims.
         storm: Open the storm's parent incident for this cause (``policy.storms``); "" for none.
+        storm_detail: What was counted.
         resolve_again: Resolve the target again.
         finished: Key and outcome of the command that ended.
         again: Nothing to wait for: decide again at once on a fresh reading.
@@ -120,6 +127,7 @@ class Decision:
     give_back: bool = False
     release: bool = False
     storm: str = ""
+    storm_detail: str = ""
     resolve_again: bool = False
     finished: tuple[str, str] | None = None
     again: bool = False

@@ -131,7 +131,7 @@ def _judge(desk: Desk) -> None:
         desk.hold_back(Reason.STORM, f"its storm is {case.storm}")
         return
     crowd = _crowd(desk, case.rules.get(incident.symptom))
-    if incident.evidence_at is None and (case.sample or not (crowd or case.storm)):
+    if incident.evidence_at is None and (case.sample or not (crowd or case.storm)) and not case.silent:
         desk.capture = True
         return
     choice = leading.choose(incident, case.rules, case.instances, case.reading, now=case.now)
@@ -146,13 +146,7 @@ def _judge(desk: Desk) -> None:
         desk.move(LadderEvent.HEALTHY, Reason.HEALTHY if acted else Reason.ALREADY_HEALTHY, health.detail)
         _count_healthy(desk, health)
         return
-    crowd = crowd or _crowd(desk, leader)
-    if crowd and not case.storm:
-        desk.storm = storms.of_symptom(incident.symptom)
-        desk.hold_back(Reason.STORM, crowd)
-        return
-    if case.storm:
-        desk.hold_back(Reason.STORM, f"its storm is {case.storm}")
+    if _one_of_many(desk, crowd or _crowd(desk, leader)):
         return
     if incident.unresolved:
         desk.hold_back(Reason.TARGET_UNRESOLVED, incident.resolution)
@@ -173,6 +167,32 @@ def _judge(desk: Desk) -> None:
         desk.hold_back(Reason.WHEN_UNKNOWN, f"{leader.name}: {leader.when.text if leader.when else ''}{_gaps(desk)}")
         return
     _climb(desk, leader)
+
+
+def _one_of_many(desk: Desk, crowd: str) -> bool:
+    """Hold back what is part of something greater, whatever else would be said of it: contained, or one of a storm's."""
+    case = desk.case
+    if case.storm:
+        desk.hold_back(Reason.STORM, f"its storm is {case.storm}")
+    elif case.container is not None and case.container[0]:
+        desk.hold_back(Reason.CONTAINED, case.container[1])
+    elif case.nodes is not None and case.nodes.ruling is Ruling.REFUSE:
+        _begin_storm(desk, storms.UNHEALTHY_NODES, case.nodes.detail)
+    elif case.silent:
+        _begin_storm(desk, storms.UNREACHABLE, case.silent)
+    elif crowd:
+        _begin_storm(desk, storms.of_symptom(desk.incident.symptom), crowd)
+    elif case.container is not None:
+        desk.hold_back(Reason.CONTAINED, case.container[1])
+    else:
+        return False
+    return True
+
+
+def _begin_storm(desk: Desk, cause: str, detail: str) -> None:
+    desk.storm = cause
+    desk.storm_detail = detail
+    desk.hold_back(Reason.STORM, storms.said_of(cause, detail))
 
 
 def _climb(desk: Desk, leader: Rule) -> None:
@@ -611,7 +631,9 @@ def _keep_parent(desk: Desk) -> None:
     incident = desk.incident
     waits = incident.phase is Phase.WAITING and incident.reason is Reason.STORM
     verifies = incident.phase in {Phase.VERIFYING, Phase.OPEN, Phase.ACTING} and incident.health is not Health.HEALTHY
-    desk.change(parent=desk.case.storm if waits or verifies else "")
+    inside = incident.phase is Phase.WAITING and incident.reason is Reason.CONTAINED
+    container = desk.case.container[0] if inside and desk.case.container is not None else ""
+    desk.change(parent=desk.case.storm if waits or verifies else container)
 
 
 def _keep_clocks(desk: Desk) -> None:

@@ -38,6 +38,7 @@ class Desk:
         self.give_back = False
         self.release = False
         self.storm = ""
+        self.storm_detail = ""
         self.resolve_again = False
         self.finished: tuple[str, str] | None = None
 
@@ -154,7 +155,7 @@ class Desk:
                 ends = [run.prove_by for run in incident.runs[-1:] if run.prove_by is not None and run.prove_by > now]
                 return min([now + proving, *ends])
             case Phase.WAITING:
-                if incident.reason is Reason.STORM:
+                if incident.reason is Reason.STORM or (incident.reason is Reason.CONTAINED and incident.parent):
                     return max(now + SOON, look_at(incident, children=self.case.children))
                 young = self.opened_at + self.case.house.limits.group_wait
                 return young if incident.reason is Reason.GROUP_WAIT and young > now else now + JUDGED_EVERY
@@ -187,6 +188,7 @@ class Desk:
             give_back=self.give_back,
             release=self.release,
             storm=self.storm,
+            storm_detail=self.storm_detail,
             resolve_again=self.resolve_again,
             finished=self.finished,
             again=incident.phase is Phase.OPEN or self.capture,

@@ -84,7 +84,7 @@ def page_reason(incident: Incident, *, page: PageWhen, group_wait: timedelta, no
         return None
     if incident.phase is Phase.EXHAUSTED:
         return Reason.STORM if incident.reason is Reason.STORM else Reason.EXHAUSTED
-    if incident.phase is Phase.WAITING and incident.reason in NEVER_PAGES:
+    if _has_somebody(incident):
         return None
     unknown = incident.unknown_since is not None and now - incident.unknown_since >= UNKNOWN_PAGES_AFTER
     if incident.phase in {Phase.WAITING, Phase.VERIFYING} and unknown:
@@ -102,13 +102,20 @@ def page_reason(incident: Incident, *, page: PageWhen, group_wait: timedelta, no
     return None
 
 
+def _has_somebody(incident: Incident) -> bool:
+    """Tell whether somebody has it already; inside of a node that has no incident of its own, nobody has."""
+    if incident.phase is not Phase.WAITING or incident.reason not in NEVER_PAGES:
+        return False
+    return incident.reason is not Reason.CONTAINED or bool(incident.parent)
+
+
 def next_page_at(incident: Incident, *, page: PageWhen, group_wait: timedelta, now: datetime) -> datetime | None:
     """Return when time alone will change ``page_reason`` or make a level due; None for never."""
     due: list[datetime] = []
     if page is not PageWhen.NEVER and incident.mode is not Mode.SHADOW and incident.phase not in {Phase.RECOVERED, Phase.CLOSED}:
         if incident.unknown_since is not None:
             due.append(incident.unknown_since + UNKNOWN_PAGES_AFTER)
-        if incident.phase is Phase.WAITING and incident.waiting_since is not None and incident.reason not in NEVER_PAGES:
+        if incident.phase is Phase.WAITING and incident.waiting_since is not None and not _has_somebody(incident):
             due.append(incident.waiting_since + WAITING_PAGES_AFTER)
         if page is PageWhen.OPEN:
             due.append((incident.reopened_at or incident.opened_at) + group_wait)

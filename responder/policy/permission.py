@@ -18,6 +18,8 @@ from responder.model.storing import Counts, Scopes
 from responder.model.target import TargetKind
 from responder.policy import guards, storms
 from responder.policy.case import Case
+from responder.policy.containment import containers
+from responder.policy.grouping import key_of
 from responder.policy.guards import Limits, tighten
 
 
@@ -108,7 +110,11 @@ def scopes_of(case: Case, rule: Rule, rung: Rung, plans: tuple[Plan, ...]) -> Sc
     held = [one for plan in plans for one in (plan.target, *plan.touches)]
     identities = tuple(dict.fromkeys((case.incident.target.identity, *(one.identity for one in held))))
     if rung.grade >= 1:
-        parents = (storms.parent_key(case.incident.cluster, case.incident.mode),)
+        inside = containers(case.incident, case.reading.snapshot if case.reading else None, now=case.now)
+        parents = (
+            storms.parent_key(case.incident.cluster, case.incident.mode),
+            *(key_of(Mode.ARMED, one) for one in inside),
+        )
         scope = scope_of(case.incident, case.reading.facts if case.reading else None)
         return replace(scopes, target=identities, scope=scope, symptom=case.incident.symptom, parents=parents)
     return Scopes(cluster=scopes.cluster, target=(), scope="", in_flight=None, rule="", max_actions=None, window=scopes.window)

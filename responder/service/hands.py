@@ -68,6 +68,7 @@ class Held:
         lease_until: On the clock's ``boottime``; the heartbeat moves it forward.
         lost: The lease is known to be lost.
         late: How long nobody was there to take it up; zero for what is usual.
+        snapshot: As read for the last judgement; None when nothing was.
     """
 
     incident: Incident
@@ -78,6 +79,7 @@ class Held:
     lease_until: float
     lost: bool = False
     late: timedelta = timedelta(0)
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

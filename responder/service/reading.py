@@ -14,19 +14,25 @@ from datetime import datetime, timedelta
 from responder.actions.catalogue import ActionCatalogue
 from responder.actions.failing import fails, live
 from responder.model.cloud import CloudAsk
-from responder.model.cluster import Reading, Snapshot, WorkloadSnapshot
+from responder.model.cluster import NodeSnapshot, Reading, Snapshot, WorkloadSnapshot
 from responder.model.errors import RemoteError
-from responder.model.health import CheckReading, Health
+from responder.model.evidence import EvidenceItem
+from responder.model.health import CheckReading, Health, Ruling, Verdict
 from responder.model.incident import Incident, Instance
+from responder.model.reason import Reason
 from responder.model.rule import Call
 from responder.model.target import Target, TargetKind
 from responder.policy.facts import facts_of
 from responder.policy.grouping import fires
 from responder.ports import Clock, Cloud, ClusterView, Store
+from responder.service.contacts import Contacts
 from responder.service.reaching import Reach
 
 SLOTS_PER_CLUSTER = 16
-"""Targets of one cluster read at once; a dead cluster delays nobody else."""
+"""Targets of one cluster that are read, or whose evidence is taken, at once; a dead cluster delays nobody else."""
+
+EVIDENCE_SLOTS = 4
+"""Of those, for evidence. Source: RULES.md, action (evidence)."""
 
 READ_WITHIN = timedelta(seconds=12)
 CLOUD_WITHIN = timedelta(seconds=10)
@@ -57,7 +63,9 @@ class Reader:
         catalogue: ActionCatalogue,
         clouds: Mapping[str, Cloud] | None = None,
         reach: Reach | None = None,
+        contacts: Contacts | None = None,
     ) -> None:
+        self._contacts = contacts or Contacts(clock=clock)
         self._views = views
         self._clouds = clouds or {}
         self._reach = reach
@@ -65,6 +73,7 @@ class Reader:
         self._clock = clock
         self._catalogue = catalogue
         self._slots = {name: asyncio.Semaphore(SLOTS_PER_CLUSTER) for name in views}
+        self._evidence_slots = {name: asyncio.Semaphore(EVIDENCE_SLOTS) for name in views}
 
     def view(self, cluster: str) -> ClusterView | None:
         """Return the view of a configured cluster."""
@@ -99,8 +108,14 @@ class Reader:
         async with self._slots[target.cluster]:
             if not await still():
                 raise _NotWantedError
-            async with asyncio.timeout(READ_WITHIN.total_seconds()):
-                snapshot = await view.snapshot(target, displaced=displaced)
+            self._contacts.admit(target.cluster)
+            try:
+                async with asyncio.timeout(READ_WITHIN.total_seconds()):
+                    snapshot = await view.snapshot(target, displaced=displaced)
+            except (RemoteError, TimeoutError) as error:
+                self._contacts.failed(target.cluster, error)
+                raise
+            self._contacts.answered(target.cluster)
         return await self._with_cloud(await self._remember(snapshot), ask)
 
     async def _with_cloud(self, snapshot: Snapshot, ask: CloudAsk | None) -> Snapshot:
@@ -119,6 +134,41 @@ class Reader:
         if node is not None and told.machine is not None:
             node = replace(node, machine=str(told.machine.life))
         return replace(snapshot, cloud=told, node=node)
+
+    async def evidence(self, snapshot: Snapshot) -> Sequence[EvidenceItem]:
+        """Capture the evidence of a target as it was just read, within the cluster's slots."""
+        cluster = snapshot.target.cluster
+        async with self._evidence_slots[cluster], self._slots[cluster]:
+            return await self._views[cluster].evidence(snapshot)
+
+    async def nodes(self, cluster: str) -> Sequence[NodeSnapshot] | None:
+        """Return a cluster's nodes as read within the last seconds; None when they could not be read."""
+        view = self._views.get(cluster)
+        if view is None:
+            return None
+        try:
+            async with self._slots[cluster]:
+                self._contacts.admit(cluster)
+                found = await view.nodes()
+        except (RemoteError, TimeoutError) as error:
+            self._contacts.failed(cluster, error)
+            return None
+        self._contacts.answered(cluster)
+        return found
+
+    async def answers(self, cluster: str) -> Verdict:
+        """Ask a cluster whether it answers."""
+        view = self._views.get(cluster)
+        if view is None:
+            return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"cluster {cluster} is not configured")
+        try:
+            await view.answers()
+        except (RemoteError, TimeoutError) as error:
+            self._contacts.failed(cluster, error)
+            said = self._contacts.silent(cluster) or str(error) or "no answer in time"
+            return Verdict(Ruling.REFUSE, Reason.UNKNOWN, said)
+        self._contacts.answered(cluster)
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, "it answers again")
 
     async def read(
         self,

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from responder.model.incident import Incident
+from responder.model.cluster import Snapshot
+from responder.model.incident import Incident, Mode, Phase
 from responder.model.storing import Counts
 from responder.policy import storms
+from responder.policy.containment import containers, lost_node
+from responder.policy.grouping import key_of
 from responder.ports import Clock, Store
 from responder.service.names import incident_id
 
 REMEMBERED_FOR = timedelta(seconds=1)
 SAMPLED_FOR = timedelta(hours=1)
 MOST_SYMPTOMS = 1_000
+MOST_REMEMBERED = 10_000
 
 
 class Storms:
@@ -32,19 +36,36 @@ class Storms:
 
     async def parent_of(self, child: Incident) -> Incident | None:
         """Return the parent that has this incident now; None when none has."""
-        key = storms.parent_key(child.cluster, child.mode)
+        parent = await self._unclosed(storms.parent_key(child.cluster, child.mode))
+        return parent if parent is not None and storms.holds(parent, child) else None
+
+    async def container_of(self, incident: Incident, snapshot: Snapshot | None) -> tuple[str, str] | None:
+        """Return the armed incident for what all failing parts are in, and what to say of it.
+
+        A node that is read as not Ready counts before it has one: its id is "" then.
+        """
+        now = self._clock.now()
+        for target in containers(incident, snapshot, now=now):
+            one = await self._unclosed(key_of(Mode.ARMED, target))
+            if one is not None and one.id != incident.id and one.phase not in {Phase.RECOVERED, Phase.CLOSED}:
+                return one.id, f"{one.id} is for {one.target}"
+        lost = lost_node(snapshot, now=now)
+        return ("", f"node {lost}, which all its failing pods are on, is not Ready") if lost else None
+
+    async def _unclosed(self, key: str) -> Incident | None:
         now = self._clock.boottime()
         kept = self._parents.get(key)
         if kept is None or now >= kept[0]:
             found = (await self._store.unclosed([key])).get(key)
+            if len(self._parents) >= MOST_REMEMBERED:
+                self._parents = {name: one for name, one in self._parents.items() if now < one[0]}
             kept = self._parents[key] = (now + REMEMBERED_FOR.total_seconds(), found)
-        parent = kept[1]
-        return parent if parent is not None and storms.holds(parent, child) else None
+        return kept[1]
 
-    def asked(self, child: Incident, cause: str) -> Incident:
+    def asked(self, child: Incident, cause: str, detail: str) -> Incident:
         """Return the parent that a child asks for, and look for it anew from now on."""
         now = self._clock.now()
-        seed = storms.parent_of(child, cause, detail=child.detail, identity=incident_id(now), now=now)
+        seed = storms.parent_of(child, cause, detail=detail, identity=incident_id(now), now=now)
         self.forget(child)
         return seed
 

@@ -16,6 +16,7 @@ from responder.model.rule import Rule
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
 from responder.policy.targets import Ask, ClusterIdentity, Exporters, Resolved, Unresolved, resolve
 from responder.ports import ClusterView
+from responder.service.contacts import Contacts
 from responder.telemetry import logger
 
 RESOLVE_WITHIN = timedelta(seconds=2)
@@ -49,8 +50,16 @@ class Found:
 class Targeting:
     """Resolves targets against all configured clusters."""
 
-    def __init__(self, *, views: Mapping[str, ClusterView], clusters: Sequence[ClusterIdentity], exporters: Exporters) -> None:
+    def __init__(
+        self,
+        *,
+        views: Mapping[str, ClusterView],
+        clusters: Sequence[ClusterIdentity],
+        exporters: Exporters,
+        contacts: Contacts | None = None,
+    ) -> None:
         self._views = views
+        self._contacts = contacts
         self._clusters = clusters
         self._exporters = exporters
         self._answers: dict[Lookup, tuple[float, asyncio.Future[LookupAnswer]]] = {}
@@ -106,6 +115,8 @@ class Targeting:
         now = asyncio.get_running_loop().time()
         held = self._answers.get(lookup)
         if held is None or now >= held[0]:
+            if self._contacts is not None and (silent := self._contacts.silent(lookup.cluster)):
+                return LookupAnswer(presence=Presence.UNKNOWN, detail=silent)
             if len(self._answers) >= MOST_ANSWERS:
                 self._answers = {one: kept for one, kept in self._answers.items() if now < kept[0]}
                 if len(self._answers) >= MOST_ANSWERS:

@@ -10,25 +10,29 @@ with its ``wake_at``. A waiting incident costs a row, not a task.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
+from responder.model.cluster import Snapshot
 from responder.model.errors import InvariantError, RemoteError, StoreUnavailableError, TransientError
 from responder.model.evidence import EvidenceItem
+from responder.model.health import Verdict
 from responder.model.incident import Entry, EntryKind, Incident, Mode, Phase, SignalKind
 from responder.model.reason import Reason
 from responder.model.rule import Rule
 from responder.model.storing import Claimed, Counts, Transition
-from responder.policy import storms
+from responder.policy import guards, storms
 from responder.policy.case import Case, Decision, House
 from responder.policy.decide import conclude, decide, wanted
 from responder.policy.permission import counting_scopes
 from responder.policy.signals import take_in
-from responder.ports import Clock, ClusterView, Store
+from responder.ports import Clock, Store
 from responder.service.cloud_evidence import said_by_arm, seen_inside
+from responder.service.contacts import Contacts
 from responder.service.hands import Ended, Hands, Held
 from responder.service.moves import Moves
 from responder.service.pinning import Pins
@@ -39,12 +43,18 @@ from responder.telemetry import Metrics, logger
 
 LEASE = timedelta(seconds=15)
 MOST_IN_HAND = 256
+MOST_OF_A_CLUSTER = 96
+"""In hand at once: six for each of its slots. The other clusters' incidents find room, however slow this one is."""
+
 MOST_STEPS = 12
 """Decisions in a row for one incident before it is given back: a bound against a circle."""
 
 EVIDENCE_WITHIN = timedelta(seconds=60)
 NOBODY_WAS_THERE = timedelta(seconds=30)
 """A wake-up is taken up within a second, that of a dead replica within this; what comes of a later one is told as late."""
+
+LEAST_SILENT = 2
+"""Incidents that wait for a silent cluster before it is a storm: one alone says itself that nothing is known of it."""
 
 AFTER_A_SURPRISE = timedelta(seconds=60)
 
@@ -63,6 +73,7 @@ class WorkerParts:
     metrics: Metrics
     moves: Moves
     storms: Storms
+    contacts: Contacts
 
 
 class Worker:
@@ -78,18 +89,24 @@ class Worker:
         self._clock = parts.clock
         self.owner = owner
         self._in_hand: dict[str, Held | None] = {}
+        self._clusters: dict[str, str] = {}
 
     async def work_due(self, group: asyncio.TaskGroup) -> int:
         """Claim what is due and begin a task for each; return how many."""
+        in_hand = Counter(self._clusters.values())
+        full = tuple(cluster for cluster, count in in_hand.items() if count >= MOST_OF_A_CLUSTER)
         free = MOST_IN_HAND - len(self._in_hand)
         if free <= 0:
             return 0
         began = (
             self._clock.boottime()
         )  # before the store is asked: a process that is stopped right after must not believe in a lease long over
-        claimed = await self._store.claim_incidents(owner=self.owner, limit=min(free, 64), lease=LEASE, own=tuple(self._in_hand))
+        claimed = await self._store.claim_incidents(
+            owner=self.owner, limit=min(free, 64), lease=LEASE, own=tuple(self._in_hand), full=full
+        )
         for one in claimed:
             self._in_hand[one.incident.id] = None
+            self._clusters[one.incident.id] = one.incident.cluster
             group.create_task(self._one(one, began + LEASE.total_seconds()), name=f"incident {one.incident.id}")
         return len(claimed)
 
@@ -128,6 +145,7 @@ class Worker:
             await self._set_aside(claimed, error)
         finally:
             self._in_hand.pop(incident.id, None)
+            self._clusters.pop(incident.id, None)
 
     async def _set_aside(self, claimed: Claimed, error: Exception) -> None:
         """After a surprise: write it down and look again in a minute; people are told when it waits too long."""
@@ -197,7 +215,7 @@ class Worker:
                     ),
                     finished=decision.finished,
                     release=decision.release,
-                    storm=self._parts.storms.asked(decision.incident, decision.storm) if decision.storm else None,
+                    storm=self._asked(decision),
                 )
             )
             if not result.stored:
@@ -246,6 +264,7 @@ class Worker:
                 return None
             return await self._conclude(held, ended)
         case = await self._case(held, denied)
+        held.snapshot = case.reading.snapshot if case.reading is not None else None
         return decide(case)
 
     async def _conclude(self, held: Held, ended: Ended) -> Decision:
@@ -268,6 +287,11 @@ class Worker:
         if incident.phase is not Phase.CLOSED:
             reading, problem = await parts.reader.read(incident, wanted(incident, held.rules), held.instances, still=still)
         parked = parent is not None and self._parked(held, parent)
+        snapshot = reading.snapshot if reading is not None else None
+        container = None if parked or parent is not None else await parts.storms.container_of(incident, snapshot)
+        silent = parts.contacts.silent(incident.cluster) if reading is None and problem and parent is None else ""
+        if silent and parts.contacts.waits(incident.cluster, incident.mode, incident.target.identity) < LEAST_SILENT:
+            silent = ""
         counts = {} if parked else await self._counts(incident, held.rules)
         sample = incident.evidence_at is None and parts.storms.may_sample(incident, next(iter(counts.values()), None))
         return Case(
@@ -286,9 +310,17 @@ class Worker:
             parked=parked,
             sample=sample,
             children=_children(parent, counts),
+            silent=silent,
+            nodes=await self._nodes(incident, snapshot),
+            container=container,
             denied=denied[0] if denied else None,
             denied_detail=denied[1] if denied else "",
         )
+
+    def _asked(self, decision: Decision) -> Incident | None:
+        if not decision.storm:
+            return None
+        return self._parts.storms.asked(decision.incident, decision.storm, decision.storm_detail)
 
     def _parked(self, held: Held, parent: Incident) -> bool:
         """Tell whether an incident is left alone by its storm: nothing was said to it that asks for a look, and its own time has not come."""
@@ -299,6 +331,15 @@ class Worker:
             return False
         waits = incident.phase is Phase.WAITING and incident.reason is Reason.STORM
         return not waits or self._clock.now() < storms.look_at(incident, children=_children(parent, {}))
+
+    async def _nodes(self, incident: Incident, snapshot: Snapshot | None) -> Verdict | None:
+        """Ask whether too many nodes are unhealthy, where something about the target says that one is."""
+        limits = self._parts.house.limits
+        if snapshot is None or all(one.ready == "True" for one in snapshot.nodes):
+            return None
+        if snapshot.node is not None and "nodes" not in snapshot.gaps:
+            return guards.unhealthy_nodes(limits, snapshot.nodes)
+        return guards.unhealthy_nodes(limits, await self._parts.reader.nodes(incident.cluster))
 
     async def _parent_case(self, held: Held) -> Case:
         """Gather what a storm's parent is judged by: its causes, counted and read anew."""
@@ -313,7 +354,15 @@ class Worker:
             instances=held.instances,
             late=held.late,
             switch=await parts.switches.least(incident.cluster),
-            causes=storms.standing(incident, counts, limits, nodes=None, reached=None),
+            causes=storms.standing(
+                incident,
+                counts,
+                limits,
+                nodes=guards.unhealthy_nodes(limits, await parts.reader.nodes(incident.cluster))
+                if storms.UNHEALTHY_NODES in incident.causes
+                else None,
+                reached=await parts.reader.answers(incident.cluster) if storms.UNREACHABLE in incident.causes else None,
+            ),
             children=sum(counts.waiting.values()),
         )
 
@@ -332,14 +381,13 @@ class Worker:
     async def _with_evidence(self, held: Held, decision: Decision) -> Decision:
         """Capture evidence (at most 60 s are waited for it), keep it, and note it on the incident."""
         incident = held.incident
-        view = self._parts.reader.view(incident.cluster)
         items: Sequence[EvidenceItem] = ()
         problem = ""
         began_at = self._clock.now()
-        if view is not None and not incident.unresolved and incident.target.name:
+        if self._parts.reader.view(incident.cluster) is not None and not incident.unresolved and incident.target.name:
             try:
                 async with asyncio.timeout(EVIDENCE_WITHIN.total_seconds()):
-                    items, problem = await self._seen(incident, view)
+                    items, problem = await self._seen(held, incident)
             except TimeoutError:
                 problem = f"not finished within {EVIDENCE_WITHIN.total_seconds():.0f} s"
             except RemoteError as error:
@@ -368,7 +416,7 @@ class Worker:
             again=True,
         )
 
-    async def _seen(self, incident: Incident, view: ClusterView) -> tuple[Sequence[EvidenceItem], str]:
+    async def _seen(self, held: Held, incident: Incident) -> tuple[Sequence[EvidenceItem], str]:
         """Take what the cluster and its cloud show; a silent API server is looked behind with a command, where something may be done at all."""
         parts, now = self._parts, self._clock.now()
         cloud = parts.reader.cloud(incident.cluster)
@@ -376,10 +424,10 @@ class Worker:
         problem = ""
         silent = False
         try:
-            snapshot = await parts.reader.snapshot(incident.target)
+            snapshot = held.snapshot or await parts.reader.snapshot(incident.target)
             silent = snapshot.reach is not None and snapshot.reach.answers is not True
             items += said_by_arm(snapshot, now=now)
-            items += await view.evidence(snapshot) if snapshot.reach is None else ()
+            items += await parts.reader.evidence(snapshot) if snapshot.reach is None else ()
         except (TransientError, TimeoutError) as error:
             silent, problem = True, str(error) or "reading took too long"
         except RemoteError as error:

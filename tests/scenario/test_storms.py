@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
+from responder import app as composition
+from responder.actions.catalogue import catalogue
+from responder.model.cluster import Snapshot
+from responder.model.errors import TransientError
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Incident, Mode, Phase
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
+from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
 from responder.policy import storms
 from responder.sandbox import Behaviour
+from responder.settings import Settings
+from responder.stores import SqlStore
+from responder.telemetry import Metrics
+from tests import builders as make
 from tests.crash.sweep import quiet
-from tests.crash.world import World
+from tests.crash.world import CONFIG, Channel, World
 
 CRASH = Behaviour(crash_after=3, log="FATAL: poisoned\n")
 M, S = timedelta(minutes=1), timedelta(seconds=1)
@@ -153,3 +163,100 @@ async def test_when_the_cause_is_gone_the_parent_recovers_and_the_next_storm_is_
     assert len(parents) == 2
     assert len(set(world.pages())) == 2
     assert world.seen() == {}
+
+
+class SilentView:
+    """A cluster that does not answer until it is back; then every workload in it is healthy again and its alerts are wrong."""
+
+    name = "dead"
+
+    def __init__(self) -> None:
+        self.back = False
+        self.asked = 0
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if not self.back:
+            raise TransientError("no answer within 5 s", system="kubernetes", operation="GET", target="/version")
+
+    async def look_up(self, lookup: Lookup) -> LookupAnswer:
+        try:
+            self._ask()
+        except TransientError as error:
+            return LookupAnswer(presence=Presence.UNKNOWN, detail=str(error))
+        target = Target(
+            kind=TargetKind.WORKLOAD, cluster="dead", namespace=lookup.namespace, name=lookup.name, owner_kind="Deployment"
+        )
+        return LookupAnswer(presence=Presence.FOUND, targets=(target,))
+
+    async def snapshot(self, target: Target, *, displaced: Any = ()) -> Snapshot:
+        del displaced
+        self._ask()
+        made = make.snapshot()
+        assert made.workload is not None
+        return replace(made, target=target, read_at=self.world.clock.now())
+
+    async def answers(self) -> None:
+        self._ask()
+
+    async def evidence(self, snapshot: Snapshot) -> list[EvidenceItem]:
+        del snapshot
+        return []
+
+    world: Stormy
+
+
+class TwoClusters(Stormy):
+    """One answers, the other does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dead = SilentView()
+        self.dead.world = self
+
+    def _born(self) -> None:
+        super()._born()
+        settings = Settings.model_validate(
+            {**CONFIG, "clusters": {"sandbox": {"kubeconfig": "x"}, "dead": {"kubeconfig": "x"}}, "act": ["pod-crash-loop"]}
+        )
+        store = SqlStore(self.runner, self.clock)
+        channels: Any = {name: Channel(name, self) for name in settings.channels}
+        views: Any = {"sandbox": self.app.views["sandbox"], "dead": self.dead}
+        hands: Any = {"sandbox": self.app.supervisor._worker._parts.hands._hands["sandbox"]}
+        self._app = composition._assemble(
+            settings, self.clock, Metrics(), catalogue(), self.app.rulebook, store, channels, views, hands, {}, None
+        )
+
+
+async def test_a_dead_cluster_is_one_parent_and_one_page_and_the_other_one_goes_on() -> None:
+    """Its incidents are parked; it is hardly asked; the other's workload is restarted and proven as if nothing were; back, it needs nobody."""
+    world = TwoClusters()
+    world.names = ["w00"]
+    await world.broken()
+    world.cluster._behaviours.clear()
+    world.cluster.break_running("shop", "w00", CRASH)
+    await world.passes(1 * M)
+    for number in range(5):
+        world.alert("KubePodCrashLooping", namespace="shop", deployment=f"d{number:02}", cluster="dead")
+    world.alert("KubePodCrashLooping", namespace="shop", deployment="w00", cluster="sandbox")
+    await world.live(8 * M)
+    parents, others = await world.all()
+    asked = world.dead.asked
+    children = [one for one in others if one.cluster == "dead"]
+    (alive,) = [one for one in others if one.cluster == "sandbox"]
+
+    assert [(one.cluster, one.causes) for one in parents] == [("dead", (storms.UNREACHABLE,))]
+    assert {(one.phase, one.reason, one.parent) for one in children} == {(Phase.WAITING, Reason.STORM, parents[0].id)}
+    assert alive.phase is Phase.RECOVERED
+    assert world.pages() == [parents[0].id]
+    assert asked < 150
+
+    world.dead.back = True
+    await world.live(8 * M)
+
+    parents, others = await world.all()
+    unclosed = [one for one in others if one.cluster == "dead" and one.phase is not Phase.CLOSED]
+    assert [one.phase for one in parents] == [Phase.CLOSED]
+    assert {one.phase for one in unclosed} == {Phase.RECOVERED}
+    assert len(unclosed) == 5
+    assert len(world.pages()) == 1

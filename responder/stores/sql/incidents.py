@@ -97,7 +97,9 @@ def unclosed(db: Connection, now: int, keys: Sequence[str]) -> dict[str, Inciden
     return {row.key: unpack_incident(row.state, row.state_v) for row in rows}
 
 
-def claim(db: Connection, now: int, owner: str, limit: int, lease: timedelta, own: Sequence[str]) -> list[Claimed]:
+def claim(
+    db: Connection, now: int, owner: str, limit: int, lease: timedelta, own: Sequence[str], full: Sequence[str] = ()
+) -> list[Claimed]:
     """Claim due incidents, oldest first. The lease is the recovery: an expired one is simply due again.
 
     An incident whose state cannot be read is set aside for a minute with a line on its timeline: it must not stop the others.
@@ -112,6 +114,8 @@ def claim(db: Connection, now: int, owner: str, limit: int, lease: timedelta, ow
     )
     if own:
         due = due.where(T.c.id.not_in(list(own)))
+    if full:
+        due = due.where(T.c.cluster.not_in(list(full)))
     due_at = {row.id: max(row.wake_at, row.lease_until) for row in db.execute(due)}
     ids = list(due_at)
     if not ids:

@@ -197,9 +197,11 @@ class SqlStore:
         """See ``ports.Store``."""
         return await self.runner.run(routing.due_instances, self._now, limit)
 
-    async def claim_incidents(self, *, owner: str, limit: int, lease: timedelta, own: Sequence[str]) -> Sequence[Claimed]:
+    async def claim_incidents(
+        self, *, owner: str, limit: int, lease: timedelta, own: Sequence[str], full: Sequence[str] = ()
+    ) -> Sequence[Claimed]:
         """See ``ports.Store``."""
-        return await self._timed(incidents.claim, owner, limit, lease, tuple(own))
+        return await self._timed(incidents.claim, owner, limit, lease, tuple(own), tuple(full))
 
     async def free_owner(self, owner: str) -> None:
         """Free the leases of an owner that starts anew (embedded store only: its lock file proves that nobody else holds them)."""
