@@ -28,6 +28,13 @@ class Asked:
     content_type: str
     data: bytes
     headers: Mapping[str, str] = field(default_factory=lambda: {"User-Agent": "responder/test"})
+    said: dict[Any, Any] = field(default_factory=dict)
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        self.said[name] = value
+
+    def __getitem__(self, name: Any) -> Any:
+        return self.said[name]
 
     async def read(self) -> bytes:
         return self.data
