@@ -23,6 +23,10 @@ def add_cloud_facts(snapshot: Snapshot, facts: dict[str, Any], none: set[str], *
         _reach(snapshot, facts, none)
     cloud = snapshot.cloud
     if cloud is None:
+        if (
+            snapshot.workload is not None and "cause" in facts and "cloud" not in snapshot.gaps
+        ):  # it has none: no pool is there to fit
+            none.add("fits_pool")
         return
     if kind is TargetKind.CLUSTER:
         _cluster(cloud, facts, none, now=now)
@@ -38,6 +42,8 @@ def add_cloud_facts(snapshot: Snapshot, facts: dict[str, Any], none: set[str], *
             facts["fits_pool"] = fitting[0]
         else:
             none.add("fits_pool")
+    elif snapshot.workload is not None and "cause" in facts:
+        none.add("fits_pool")
 
 
 def _reach(snapshot: Snapshot, facts: dict[str, Any], none: set[str]) -> None:

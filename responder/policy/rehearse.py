@@ -31,6 +31,7 @@ from responder.policy.signals import in_order, take_in
 from responder.policy.specimen import HEALTHY_FACTS, snapshot_of
 from responder.policy.targets import Ask, ClusterIdentity, Exporters, Resolved, Unresolved, resolve
 from responder.rules.durations import parse_duration
+from responder.rules.facts import FACTS
 from responder.rules.index import RuleIndex
 from responder.rules.testfile import AlertStep, Change, Expected, RuleTest
 
@@ -93,6 +94,7 @@ class _Theatre:
         self.house = House(catalogue=catalogue, routes=dict.fromkeys(Severity, policy))
         self.now = BEGINS_AT
         self.facts: dict[str, Any] = dict(HEALTHY_FACTS)
+        self.unread: set[str] = set()
         self.checks: dict[str, str] = {}
         self.pending: list[tuple[datetime, int, Change | AlertStep | Alert | tuple[str, str]]] = []
         self.live: list[_Live] = []
@@ -155,7 +157,9 @@ class _Theatre:
                 self.checks[name] = str(value)
             elif value == "missing":
                 self.facts.pop(name.removeprefix("facts."), None)
+                self.unread.add(name.removeprefix("facts."))
             else:
+                self.unread.discard(name.removeprefix("facts."))
                 self.facts[name.removeprefix("facts.")] = _typed(name.removeprefix("facts."), value)
 
     def _alert(self, step: AlertStep) -> None:
@@ -368,10 +372,13 @@ class _Theatre:
             if said is None and call.name == "alert.resolved":
                 said = "unhealthy" if any(fires(one, now=self.now) for one in instances) else "healthy"
             checks[call.canonical] = CheckReading(health=Health(said or "healthy"), detail=f"the test says {said or 'healthy'}")
-        known = incident.target.kind in {TargetKind.WORKLOAD, TargetKind.POD, TargetKind.SERVICE, TargetKind.NODE}
+        kind = incident.target.kind
+        known = kind not in {TargetKind.REGION, TargetKind.NONE}
+        none = {one.name for one in FACTS.values() if one.optional and one.belongs_to(kind)} - set(self.facts) - self.unread
         return Reading(
             read_at=self.now,
             facts=dict(self.facts),
+            had_none=frozenset(none),
             checks=checks,
             snapshot=snapshot_of(incident.target, self.facts, now=self.now) if known else None,
         )

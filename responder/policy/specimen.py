@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from responder.actions.nodes import REPAIRER
+from responder.model.cloud import CloudSnapshot, Life, MachineSnapshot, OperationSnapshot, PoolSnapshot
 from responder.model.cluster import (
     AutoscalerSnapshot,
     Condition,
@@ -21,6 +22,7 @@ from responder.model.cluster import (
     NodeSnapshot,
     OwnerRef,
     PodSnapshot,
+    ReachSnapshot,
     RevisionSnapshot,
     ServiceSnapshot,
     Snapshot,
@@ -54,13 +56,35 @@ HEALTHY_FACTS: Mapping[str, Any] = {
     "spare": True,
     "nodes": 5,
     "nodes_unhealthy": 0,
+    "machine": "running",
+    "pool_autoscaled": False,
+    "pool_count": 3,
+    "api": True,
+    "provisioning_state": "Succeeded",
+    "power_state": "Running",
+    "operation": "",
+    "health": "Available",
+    "hosts_responder": False,
 }
 
 
 def snapshot_of(target: Target, facts: Mapping[str, Any], *, now: datetime) -> Snapshot:
     """Return what a cluster with these facts would look like, as far as plans and guards look."""
+    found = _snapshot(target, facts, now=now)
+    cloud = _cloud(target, facts, now=now)
+    if cloud is None:
+        return replace(found, gaps={**found.gaps, "cloud": "the test says that it cannot be read"})
+    return replace(found, cloud=cloud)
+
+
+def _snapshot(target: Target, facts: Mapping[str, Any], *, now: datetime) -> Snapshot:
     if target.kind is TargetKind.NODE:
         return _node_snapshot(target, facts, now=now)
+    if target.kind is TargetKind.CLUSTER:
+        reach = ReachSnapshot(answers=facts.get("api"), hosts_responder=facts.get("hosts_responder"), components=())
+        return Snapshot(target=target, read_at=now, reach=reach)
+    if target.kind is TargetKind.NODE_POOL:
+        return Snapshot(target=target, read_at=now)
     workload = _workload(target, facts, now=now)
     service = None
     if target.kind is TargetKind.SERVICE:
@@ -74,6 +98,41 @@ def snapshot_of(target: Target, facts: Mapping[str, Any], *, now: datetime) -> S
     pod = workload.pods[0] if target.kind is TargetKind.POD else None
     gaps = {} if "cause" in facts else {"pods": "the test says that they cannot be read"}
     return Snapshot(target=target, read_at=now, workload=workload, service=service, pod=pod, gaps=gaps)
+
+
+def _cloud(target: Target, facts: Mapping[str, Any], *, now: datetime) -> CloudSnapshot | None:
+    """Return what ARM would say: the pool with the facts' count, the one that fits beside it, and a System pool; None when it was not read."""
+    if "provisioning_state" not in facts or "power_state" not in facts:
+        return None
+    name = target.name if target.kind is TargetKind.NODE_POOL else str(facts.get("pool", ""))
+    count, scaled = int(facts.get("pool_count", 3)), bool(facts.get("pool_autoscaled"))
+    names = [one for one in dict.fromkeys((name, str(facts.get("fits_pool", "")))) if one]
+    pools = [
+        PoolSnapshot(
+            name=one, etag='"1"', count=count, autoscaled=scaled, minimum=1 if scaled else 0, maximum=count + 3 if scaled else 0
+        )
+        for one in names
+    ]
+    busy = None
+    if facts.get("operation"):
+        busy = OperationSnapshot(
+            name=str(facts["operation"]), began_at=now - facts.get("operation_age", timedelta(0)), id="operation", exact=True
+        )
+    machine = None
+    if target.kind is TargetKind.NODE and name:
+        life = Life(str(facts.get("machine", "unknown")))
+        machine = MachineSnapshot(resource_id=f"/machines/{target.name}", name=target.name, pool=name, life=life)
+    return CloudSnapshot(
+        read_at=now,
+        provisioning_state=str(facts["provisioning_state"]),
+        power_state=str(facts["power_state"]),
+        etag='"1"',
+        pools=(*pools, PoolSnapshot(name="system", mode="System", count=3)),
+        operation=busy,
+        health=str(facts.get("health", "")),
+        machine=machine,
+        machines={name: (machine,)} if machine is not None else {},
+    )
 
 
 def _workload(target: Target, facts: Mapping[str, Any], *, now: datetime) -> WorkloadSnapshot:

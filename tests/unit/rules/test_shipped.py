@@ -35,6 +35,7 @@ def test_the_shipped_rules_load_without_a_warning() -> None:
     assert [rule.name for rule in loaded.rules] == [
         "aks-operation-failed",
         "backstop",
+        "cluster-unreachable",
         "config-error",
         "image-pull",
         "node-not-ready",
