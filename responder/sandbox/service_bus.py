@@ -588,8 +588,12 @@ class _Socket(asyncio.Protocol):
         if self.broker.refuse_connections:
             transport.abort()
         self.broker.connections += 1
-        self.peer = Peer(self.broker, transport.write, transport.abort)
+        self.peer = Peer(self.broker, self._write, transport.abort)
         self.broker.peers.add(self.peer)
+
+    def _write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         if not self.broker.silent:
