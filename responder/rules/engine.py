@@ -19,6 +19,6 @@ import cel  # noqa: E402 - only now
 
 if _aside:
     del sys.modules[_COMMAND_LINE]
-    del cel.cli
+    vars(cel).pop("cli", None)
 
 __all__ = ["cel"]

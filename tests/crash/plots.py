@@ -8,7 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from responder.sandbox import Behaviour
+from responder.sandbox.behaviour import NodeBehaviour
 from tests.crash.world import Outdoors, World, rule_file
 
 CRASH = Behaviour(crash_after=3, log="FATAL: poisoned\n")
@@ -133,6 +136,62 @@ async def more_replicas(world: Outdoors) -> None:
     world.heals_at = world.clock.at + timedelta(minutes=4)
 
 
+async def _spread(world: Outdoors) -> str:
+    """Two workloads that are well; return a node on which both have a pod."""
+    for name in ("api", "web"):
+        world.cluster.deployment("shop", name, image=f"shop/{name}:1", replicas=3)
+    await world.passes(timedelta(seconds=30))
+    assert all(world.cluster.available("shop", name) for name in ("api", "web"))
+    await world.observe_twice()
+    on = [{pod["spec"]["nodeName"] for pod in world.cluster.pods("shop", name)} for name in ("api", "web")]
+    return str(min(on[0] & on[1]))
+
+
+async def dead_node(world: Outdoors) -> None:
+    """A node falls silent: it is cordoned, and its pods are evicted one by one and come up elsewhere."""
+    node = await _spread(world)
+    world.cluster.silence(node)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubeNodeNotReady", node=node)
+
+
+async def full_node(world: Outdoors) -> None:
+    """A node is short of memory: it is cordoned; for the drain people are asked, and told again."""
+    node = await _spread(world)
+    world.cluster.behave_node(node, NodeBehaviour(pressure=("MemoryPressure",)))
+    await world.passes(timedelta(minutes=1))
+    world.alert("KubeNodePressure", node=node)
+
+
+async def no_room(world: Outdoors) -> None:
+    """A workload that no node has room for; a person is told."""
+    for number in range(3):
+        world.cluster.behave_node(f"sandbox-node-{number}", NodeBehaviour(pressure=("DiskPressure",)))
+    world.cluster.deployment("shop", "big", image="shop/big:1", replicas=2)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubePodNotReady", namespace="shop", deployment="big")
+
+
+async def stuck_release(world: Outdoors) -> None:
+    """A release that does not become ready is rolled back once its deadline is over."""
+    await _healthy(world)
+    world.cluster.behave("shop/api:2", Behaviour(pull="missing"))
+    world.cluster.set_image("shop", "api", "shop/api:2")
+    await world.passes(timedelta(minutes=12))
+    world.alert("KubeDeploymentRolloutStuck", **API)
+
+
+async def failed_roll(world: Outdoors) -> None:
+    """AKS says that it could not roll a node pool: people are told."""
+    at = world.clock.now().isoformat()
+    pool = "/subscriptions/s/resourceGroups/rg/providers/Microsoft.ContainerService/managedClusters/prod"
+    one = {
+        "id": "roll-1", "topic": pool, "subject": "blue", "eventType": "Microsoft.ContainerService.NodePoolRollingFailed",
+        "eventTime": at, "data": {"nodePoolName": "blue"}, "dataVersion": "1",
+    }  # fmt: skip
+    world.events.append((world.clock.now(), msgspec.json.encode([one])))
+
+
 SCALE = {
     "rule": "scale-up", "title": "More of it", "owner": "tests", "runbook": "https://runbooks.example/", "severity": "error", "priority": 9,
     "match": [{"alert": "KubePodCrashLooping"}], "target": "workload", "ladder": [{"do": {"workload.scale": {"by": 1}}, "within": "2m"}],
@@ -148,5 +207,10 @@ PLOTS: tuple[Plot, ...] = (
     Plot("a Secret that nobody made", "config-error", no_such_secret, timedelta(minutes=8)),
     Plot("a service without endpoints", "service-endpoints", no_endpoint, timedelta(minutes=8)),
     Plot("an alert that no rule is for", "backstop", unknown_alert, timedelta(minutes=17)),
+    Plot("a node that fell silent", "node-not-ready", dead_node, timedelta(minutes=20)),
+    Plot("a node short of memory", "node-pressure", full_node, timedelta(minutes=18)),
+    Plot("a workload that no node has room for", "pending-pods", no_room, timedelta(minutes=10)),
+    Plot("a release past its deadline", "stuck-rollout", stuck_release, timedelta(minutes=8)),
+    Plot("a node pool that AKS could not roll", "aks-operation-failed", failed_roll, timedelta(minutes=17)),
     Plot("a raised floor, given back", "scale-up", more_replicas, timedelta(minutes=15), own=SCALE),
 )

@@ -441,16 +441,19 @@ def _worker(job: tuple[RealRun, str]) -> tuple[RealRun, list[str], int]:
     return died(job[0], postgres.PostgresServer(job[1]) if job[1] else None)
 
 
-def sweep(*, each: int, seed: int, processes: int, plots: Sequence[int]) -> list[tuple[RealRun, list[str], int]]:
-    """Make all runs on SQLite and PostgreSQL; print how far it is."""
-    began = time.monotonic()
+def sweep(*, each: int, seed: int, processes: int, plots: Sequence[int], minutes: int) -> list[tuple[RealRun, list[str], int]]:
+    """Make all runs on SQLite and PostgreSQL, or as many as begin within the minutes; print how far it is."""
     results = []
     with postgres.running_server() as server:
         postgres.now(postgres.prepare(server))
         runs = planned(plots, ("sqlite", "postgres"), server, each=each, seed=seed)
+        random.Random(seed).shuffle(runs)
+        began = time.monotonic()
         with multiprocessing.get_context("spawn").Pool(processes, initializer=_quiet) as pool:
-            for number, one in enumerate(pool.imap_unordered(_worker, [(run, server.url) for run in runs], chunksize=4), start=1):
+            for number, one in enumerate(pool.imap_unordered(_worker, [(run, server.url) for run in runs], chunksize=1), start=1):
                 results.append(one)
+                if time.monotonic() - began > minutes * 60:
+                    break
                 if number % 20 == 0 or number == len(runs) or one[1]:
                     bad = sum(1 for _, wrong, _ in results if wrong)
                     said = f"{number} of {len(runs)} runs with killed processes, {bad} with violations, {time.monotonic() - began:.0f} s"

@@ -26,6 +26,7 @@ from tests.crash.judge import End, ended, violations
 from tests.crash.plots import PLOTS, Plot
 from tests.crash.world import World, left
 
+RULES = Path(__file__).resolve().parents[2] / "rules"
 REPORT = Path(__file__).with_name("REPORT.md")
 REQUESTS = 12
 """Of the points round single requests (a read of a target is eight of them, and nothing is stored between two) each n-th is taken of those that are due."""
@@ -90,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=int, default=1, help="only each n-th point")
     parser.add_argument("--doubles", type=int, default=20, help="runs with two deaths, for each plot")
     parser.add_argument("--real", type=int, default=0, help="runs with killed processes, for each plot and database")
+    parser.add_argument(
+        "--minutes", type=int, default=180, help="begin no further run of either kind after this long; the order is by chance"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--plots", type=int, nargs="*", default=list(range(len(PLOTS))), help="numbers, from 0; all of them")
@@ -97,7 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     quiet()
     results = in_memory(given)
-    killed = real.sweep(each=given.real, seed=given.seed, processes=given.processes, plots=given.plots) if given.real else []
+    killed = (
+        real.sweep(each=given.real, seed=given.seed, processes=given.processes, plots=given.plots, minutes=given.minutes)
+        if given.real
+        else []
+    )
     text = report(results, killed, given)
     if given.write:
         REPORT.write_text(text)
@@ -109,11 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def in_memory(given: argparse.Namespace) -> list[tuple[Run, list[str], int]]:
     """Make all runs in memory; print how far it is."""
     runs = planned(given.plots, every=given.every, doubles=given.doubles, seed=given.seed)
+    random.Random(given.seed).shuffle(runs)
     began = time.monotonic()
     results: list[tuple[Run, list[str], int]] = []
     with multiprocessing.get_context("spawn").Pool(given.processes, initializer=quiet) as pool:
-        for number, one in enumerate(pool.imap_unordered(died, runs, chunksize=8), start=1):
+        for number, one in enumerate(pool.imap_unordered(died, runs, chunksize=2), start=1):
             results.append(one)
+            if time.monotonic() - began > given.minutes * 60:
+                break
             if number % 100 == 0 or number == len(runs):
                 bad = sum(1 for _, wrong, _ in results if wrong)
                 print(f"{number} of {len(runs)} runs, {bad} with violations, {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
@@ -131,7 +142,7 @@ def report(
     given: argparse.Namespace,
 ) -> str:
     """Return the report as Markdown."""
-    command = f"make crash ARGS='--every {given.every} --doubles {given.doubles} --real {given.real} --seed {given.seed} --write'"
+    command = f"make crash ARGS='--every {given.every} --doubles {given.doubles} --real {given.real} --minutes {given.minutes} --seed {given.seed} --write'"
     lines = [
         "# Deaths",
         "",
@@ -155,7 +166,9 @@ def report(
         doubles = sum(1 for run, _, _ in mine if len(run.crash_at) > 1)
         bad = sum(1 for _, wrong, _ in mine if wrong)
         lines.append(f"| {plot.name} | {plot.rule} | {len(clean(number).points)} | {len(mine)} | {doubles} | {bad} |")
-    lines += ["", _sum(results), *_of_processes(killed, given.plots), "", "## Points by kind", ""]
+    missing = sorted({one.stem for one in RULES.glob("*.yaml") if not one.stem.endswith(".test")} - {plot.rule for plot in PLOTS})
+    lines += ["", _sum(results), *([f"Shipped rules without a plot: {', '.join(missing)}."] if missing else [])]
+    lines += [*_of_processes(killed, given.plots), "", "## Points by kind", ""]
     kinds = Counter(kind for number in given.plots for kind in clean(number).points)
     lines += ["| Point | In all plots |", "| --- | --- |", *(f"| {kind} | {count} |" for kind, count in sorted(kinds.items()))]
     lines += ["", "## Violations", ""]

@@ -390,7 +390,8 @@ class World(Outdoors):
 
     async def _receive(self) -> None:
         for event in [one for one in self.events if one[0] <= self.clock.at]:
-            await self.app.intake.accept(source="alertmanager", source_name="prom", body=event[1])
+            source = "event-grid" if b'"eventType"' in event[1] else "alertmanager"
+            await self.app.intake.accept(source=source, source_name="prom", body=event[1])
             self.taken(event)
 
     async def rows(self) -> dict[str, Any]:
