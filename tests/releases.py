@@ -15,6 +15,7 @@ from types import ModuleType
 
 from responder.stores.sql.migrate import newest
 
+BESIDE = "next_release"
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -102,9 +103,18 @@ class Release:
         finally:
             sys.path.remove(str(self._folder))
             self._modules = {name: module for name, module in sys.modules.items() if _swapped(name)}
-            for name in self._modules:
+            for name, module in self._modules.items():
                 del sys.modules[name]
+                self._rename(module, f"{BESIDE}.{name}")
             sys.modules.update(ours)
+
+    def _rename(self, module: ModuleType, name: str) -> None:
+        """Give a module and its classes a name of their own: annotations are looked up by it when a class is first decoded."""
+        for one in vars(module).values():
+            if isinstance(one, type) and one.__module__ == module.__name__:
+                one.__module__ = name
+        module.__name__ = name
+        sys.modules[name] = module
 
 
 def _swapped(name: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -17,6 +18,7 @@ import pytest
 from responder.model.errors import ThrottledError, TransientError
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
+from responder.sandbox import Behaviour
 from responder.sandbox.api import Faults
 from responder.stores.sql.store import SqlStore
 from tests.scenario.virtual import Stage, a_stage
@@ -115,6 +117,26 @@ async def test_a_slow_store_makes_everything_late_and_nothing_wrong(monkeypatch:
 
         assert stage.writes() == ["api"]
         assert stage.heard(PAGE, key=OUR_OWN) == []
+
+
+async def test_a_nearly_full_disk_drops_evidence_first_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for what an incident is, none for what was seen: the delivery is taken, the rung runs, recovery is proven."""
+    async with a_stage(monkeypatch) as stage:
+        noise = random.Random(1).randbytes(200_000).hex()
+        await stage.crashing()
+        stage.cluster.break_running("shop", "api", Behaviour(crash_after=3, log=f"FATAL: {noise}\n"))
+        await asyncio.sleep(60)
+        driver = stage.runner._engine.raw_connection()
+        used = driver.cursor().execute("pragma page_count").fetchone()[0]
+        driver.cursor().execute(f"pragma max_page_count = {used + 30}")
+
+        taken = await stage.crash_loop()
+        await stage.until("api", "recovered")
+
+        lines = [one.text for one in await stage.store.timeline((await stage.incidents())["api"].id)]
+        assert taken
+        assert any("evidence: 0 items" in line and "not kept" in line and "full" in line for line in lines), lines
+        assert stage.writes() == ["api"]
 
 
 # --- the API server
