@@ -18,7 +18,7 @@ from rich.table import Table
 from responder import __version__
 from responder.actions.catalogue import catalogue
 from responder.app import assembled
-from responder.cli import deadletter, demo, doctor, rbac
+from responder.cli import azure, deadletter, demo, doctor, rbac, send_test
 from responder.cli.client import ServiceError, call
 from responder.cli.database import db_app
 from responder.cli.serving import CONFIG, run
@@ -41,6 +41,8 @@ app.add_typer(db_app, name="db")
 app.add_typer(deadletter.app, name="deadletter")
 app.command("rbac")(rbac.command)
 app.command("doctor")(doctor.command)
+app.command("send-test")(send_test.command)
+app.add_typer(azure.app, name="azure")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str, typer.Option("--url", envvar="RESPONDER_URL", help="The running service.")]

@@ -70,7 +70,8 @@ class Explainer:
             "test": alert.test,
             "resolves": alert.resolves,
             "rules": rules,
-            "outcome": self._outcome(alert, rules),
+            "outcome": "a sender's test: recorded, never acted on" if alert.test else self._outcome(rules),
+            "would": self._outcome(rules),
         }
 
     async def _matched(self, rule: Rule, alert: Alert, waits: timedelta) -> dict[str, Any]:
@@ -101,9 +102,8 @@ class Explainer:
         }
 
     @staticmethod
-    def _outcome(alert: Alert, rules: list[dict[str, Any]]) -> str:
-        if alert.test:
-            return "a sender's test: recorded, never acted on"
+    def _outcome(rules: list[dict[str, Any]]) -> str:
+        """Return what would come of an alert, for people; a test's too."""
         matched = [one for one in rules if one["matched"]]
         if not matched:
             return "no rule matches: recorded and listed under unmatched"

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind, fingerprint, severity_of
-from responder.sources.normalised import instant, labels_of, mapping, text, unknown
+from responder.sources.normalised import TEST, instant, labels_of, mapping, text, unknown
 
 
 def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
@@ -62,6 +62,7 @@ def _alert(
         instance=f"{mark}/{_to_the_millisecond(started_at) if started_at else text(one.get('startsAt'))}",
         started_at=started_at,
         ended_at=instant(one.get("endsAt")) if status is AlertStatus.RESOLVED else None,
+        test=bool(labels.get(TEST)),
         link=text(one.get("generatorURL")),
     )
 

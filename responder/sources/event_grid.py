@@ -15,7 +15,7 @@ from typing import Any
 
 from responder.model.alert import Alert, AlertStatus, Normalised, Severity, SourceKind, fingerprint, severity_of
 from responder.policy import maintenance
-from responder.sources.normalised import instant, labels_of, mapping, sequence, subscriptions_of, text, unknown
+from responder.sources.normalised import TEST, instant, labels_of, mapping, sequence, subscriptions_of, text, unknown
 
 VALIDATION = "microsoft.eventgrid.subscriptionvalidationevent"
 KNOWN_TYPES: Mapping[str, str] = {
@@ -134,6 +134,9 @@ def _alert(event: Mapping[str, Any], source_name: str, gaps: list[str]) -> Alert
     ids = _resources(event, data, properties)
     labels |= _place(ids)
     annotations["cluster_id"] = next((one[1].lower() for each in ids if (one := _CLUSTER.match(each))), "")
+    annotations[TEST] = text(data.get(TEST)) or text(
+        event.get(TEST.replace("_", ""))
+    )  # CloudEvents' attributes have no underscore
     if text(event.get("deadLetterReason")):
         gaps.append(f"Event Grid had given event {text(event.get('id'))} up: {text(event.get('deadLetterReason'))}")
     labels["severity"] = text(data.get("severity")) or _severity(kind, labels)
@@ -152,7 +155,7 @@ def _alert(event: Mapping[str, Any], source_name: str, gaps: list[str]) -> Alert
         resource_ids=tuple(dict.fromkeys(one.lower() for one in ids)),
         subscriptions=subscriptions_of(origin, *ids),
         resolves=False,
-        test=kind.lower() == VALIDATION,
+        test=kind.lower() == VALIDATION or bool(annotations[TEST]),
     )
 
 

@@ -11,6 +11,8 @@ from responder.model.alert import Normalised
 
 LONGEST_VALUE = 4096
 MOST_LABELS = 500
+TEST = "responder_test"
+"""A label (Alertmanager), or a key of an event's data, by which a sender's own test is known: it stops at the router. ``responder send-test`` sets it."""
 
 
 def unknown(why: str) -> Normalised:

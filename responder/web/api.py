@@ -88,6 +88,7 @@ class Api:
                 *self._webhooks.routes(),
                 web.get("/v1/alerts", self.alerts),
                 web.get("/v1/deliveries", self.deliveries),
+                web.get("/v1/sources", self.sources),
                 web.get("/v1/incidents", self.incidents),
                 web.get("/v1/incidents/{id}", self.incident),
                 web.get("/v1/incidents/{id}/timeline", self.timeline),
@@ -148,6 +149,16 @@ class Api:
             for one in listed
         ]
         return _json({"deliveries": rows})
+
+    async def sources(self, request: web.Request) -> web.Response:
+        """GET /v1/sources: configured senders that call us, the formats that each is served in, and whether only signed tokens are taken."""
+        self._caller(request, Role.VIEW)
+        plain = [one for one in webhooks.FORMATS if one is not SourceKind.EVENT_GRID]
+        rows = [
+            {"name": name, "formats": [door.format] if door.format is not None else plain, "signed": door.entra is not None}
+            for name, door in self._parts.doors.items()
+        ]
+        return _json({"sources": rows})
 
     async def incidents(self, request: web.Request) -> web.Response:
         """GET /v1/incidents?all=true&mode=armed."""

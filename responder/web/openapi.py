@@ -43,6 +43,7 @@ OPENAPI: dict[str, Any] = {
         },
         "/v1/alerts": {"get": _operation("List alert instances; why=unmatched|test_alert, firing=true")},
         "/v1/deliveries": {"get": _operation("List deliveries; state=not_understood|failed")},
+        "/v1/sources": {"get": _operation("Configured senders that call us")},
         "/v1/incidents": {"get": _operation("List incidents; all=true, mode=armed|shadow")},
         "/v1/incidents/{id}": {"parameters": [_INCIDENT], "get": _operation("One incident with its alerts")},
         "/v1/incidents/{id}/timeline": {"parameters": [_INCIDENT], "get": _operation("The audit trail")},

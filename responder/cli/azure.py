@@ -1,0 +1,48 @@
+"""``responder azure``: setting an installation up in Azure. Calls nothing there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from responder.cli.azure_guide import guide
+from responder.settings import load_settings
+
+app = typer.Typer(help="Set an installation up in Azure.", no_args_is_help=True)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+@app.callback()
+def group() -> None:
+    """Set an installation up in Azure."""
+
+
+@app.command("setup-guide")
+def setup_guide(
+    config: Annotated[Path, typer.Option("--config", envvar="RESPONDER_CONFIG", help="responder.yaml.")] = Path(
+        "/etc/responder/responder.yaml"
+    ),
+    release: Annotated[str, typer.Option("--release", help="The helm release: the service account's name.")] = "responder",
+    namespace: Annotated[str, typer.Option("--namespace", help="Its namespace.")] = "responder",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the az commands that set this installation up, with its names filled in, as a bash script.
+
+    What responder.yaml does not say is a variable that the script asks for; each is named on stderr, and the exit code is 1.
+    """
+    found = guide(load_settings(config), release=release, namespace=namespace)
+    if as_json:
+        missing = [{"variable": variable, "what": what} for variable, what in found.missing]
+        sys.stdout.write(json.dumps({"steps": [asdict(one) for one in found.steps], "missing": missing}, indent=2) + "\n")
+    else:
+        sys.stdout.write(found.script())
+    for variable, what in found.missing:
+        err.print(f"{variable} is not in {config}: {what}", markup=False)
+    raise typer.Exit(1 if found.missing else 0)
