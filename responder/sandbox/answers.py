@@ -119,6 +119,13 @@ def forbidden(of: Resource, name: str, why: str, *causes: Cause) -> ApiFailure:
     return ApiFailure(403, "Forbidden", f"{what} is forbidden: {why}", details=_about(of, name), causes=causes)
 
 
+def terminating(of: Resource, namespace: str, name: str) -> ApiFailure:
+    """Return the 403 of something new in a namespace that is going away."""
+    cause = Cause("NamespaceTerminating", f"namespace {namespace} is being terminated", "metadata.namespace")
+    why = f"unable to create new content in namespace {namespace} because it is being terminated"
+    return forbidden(of, name, why, cause)
+
+
 def invalid(of: Resource, name: str, *causes: Cause) -> ApiFailure:
     """Return the 422 of an object that breaks rules; each cause's message is what its field says."""
     said = [f"{one.field}: {one.message}" for one in causes]

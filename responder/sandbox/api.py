@@ -1,25 +1,30 @@
-"""The Kubernetes REST API over HTTP: get, list, watch, create, update, patch, delete, log, eviction, scale, access reviews."""
+"""The Kubernetes REST API: what is asked goes to who answers it, past faults, tokens and rights; over HTTP or straight."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
-from responder.sandbox import patching
-from responder.sandbox.answers import ApiFailure, Cause, Object, Resource, conflict, invalid, modified
-from responder.sandbox.deleting import delete
-from responder.sandbox.eviction import check, evict
-from responder.sandbox.kinds import KINDS, Kind
+from responder.sandbox import subresources
+from responder.sandbox.access import Access
+from responder.sandbox.answers import ApiFailure, Resource, terminating
+from responder.sandbox.discovery import discovered
+from responder.sandbox.eviction import evict
+from responder.sandbox.kinds import NAMESPACES, PODS
 from responder.sandbox.kubelet import Kubelet
-from responder.sandbox.objects import Storage, clone
-from responder.sandbox.selectors import Selection
+from responder.sandbox.objects import Storage
+from responder.sandbox.reading import TRUE, Reading
+from responder.sandbox.requests import NOT_FOUND_PAGE, Answer, Asked, Stream, Where, failed, said, where
+from responder.sandbox.writing import Writing, no_resource, not_allowed, read_body
 
-WATCH_EVERY = 0.05
+REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+VERBS = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete", "POST": "create"}
+LOOKS_AFTER_ITS_CLIENT_EVERY = 1.0
 
 
 @dataclass(slots=True)
@@ -44,7 +49,7 @@ class Faults:
 
 @dataclass(slots=True, kw_only=True)
 class Written:
-    """One write that the API server received; ``status``: what it answered, 0 while it has not."""
+    """One write that the API server received; ``status``: what it answered."""
 
     verb: str
     resource: str
@@ -55,9 +60,6 @@ class Written:
     status: int = 0
 
 
-WRITTEN = "written"
-
-
 class Api:
     """Serves the storage. ``broken``: what is wrong with the sandbox itself, so that every request says it; "" for nothing."""
 
@@ -65,319 +67,223 @@ class Api:
         self.storage = storage
         self.kubelet = kubelet
         self.faults = Faults()
+        self.access = Access()
         self.writes: list[Written] = []
         self.reads = 0
         self.broken = ""
         self.released = asyncio.Event()
         self._token = token
+        self._reading = Reading(storage)
+        self._writing = Writing(storage)
+
+    # --- over HTTP
 
     def application(self) -> web.Application:
         """Return the HTTP application."""
-        app = web.Application(middlewares=[self._around], client_max_size=4 << 20)
-        app.router.add_get("/version", self._version)
-        for path in ("/healthz", "/livez", "/readyz"):
-            app.router.add_get(path, self._fine)
-        app.router.add_get("/api", self._core)
-        app.router.add_get("/apis", self._groups)
-        app.router.add_get("/api/v1", self._resources)
-        app.router.add_get("/apis/{group}/{version}", self._resources)
-        app.router.add_post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", self._review)
-        for prefix in ("/api/{version}", "/apis/{group}/{version}"):
-            for namespace in ("/namespaces/{namespace}", ""):
-                app.router.add_route("*", f"{prefix}{namespace}/{{plural}}", self._collection)
-                app.router.add_route("*", f"{prefix}{namespace}/{{plural}}/{{name}}", self._item)
-                app.router.add_route("*", f"{prefix}{namespace}/{{plural}}/{{name}}/{{sub}}", self._sub)
+        app = web.Application(client_max_size=4 << 20)
+        app.router.add_route("*", "/{path:.*}", self._http)
         return app
 
-    @web.middleware
-    async def _around(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _http(self, request: web.Request) -> web.StreamResponse:
         try:
-            if self.broken:
-                raise ApiFailure(500, "InternalError", self.broken)
-            faults = self.faults
-            if faults.hang:
-                await self.released.wait()
-            if faults.slow:
-                await asyncio.sleep(faults.slow)
-            if faults.garbage:
-                return web.Response(text="<html>upstream said something", status=200)
-            if faults.status:
-                headers = {"Retry-After": str(faults.retry_after)} if faults.retry_after else {}
-                raise ApiFailure(
-                    faults.status,
-                    "TooManyRequests" if faults.status == 429 else "InternalError",
-                    "the server is in trouble",
-                    headers=headers,
-                )
-            if self._token and request.headers.get("Authorization") != f"Bearer {self._token}":
+            faulty = await self._faulty()
+            if faulty is not None:
+                return _response(faulty)
+            token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if self._token and token != self._token and token not in self.access.users:
                 raise ApiFailure(401, "Unauthorized", "Unauthorized")
-            response: web.StreamResponse = await handler(request)
+            asked = Asked(
+                method=request.method,
+                path=request.path,
+                query=dict(request.query),
+                headers={name.lower(): value for name, value in request.headers.items()},
+                body=await request.read(),
+            )
+            answer = self.answer(asked)
         except ApiFailure as failure:
-            response = web.json_response(failure.status(), status=failure.code, headers=failure.headers)
-        if (written := request.get(WRITTEN)) is not None:
-            written.status = response.status
-        return response
+            return _response(failed(failure))
+        if isinstance(answer, Answer):
+            return _response(answer)
+        return await _streamed(request, answer)
 
-    async def _version(self, _request: web.Request) -> web.Response:
-        return web.json_response({"major": "1", "minor": "36", "gitVersion": "v1.36.3-sandbox", "platform": "linux/amd64"})
+    async def _faulty(self) -> Answer | None:
+        if self.broken:
+            raise ApiFailure(500, "InternalError", self.broken)
+        faults = self.faults
+        if faults.hang:
+            await self.released.wait()
+        if faults.slow:
+            await asyncio.sleep(faults.slow)
+        if faults.garbage:
+            return Answer(body=b"<html>upstream said something", content_type="text/plain")
+        if faults.status:
+            reason = "TooManyRequests" if faults.status == 429 else "InternalError"
+            raise ApiFailure(faults.status, reason, "the server is in trouble", retry_after=faults.retry_after)
+        return None
 
-    async def _fine(self, _request: web.Request) -> web.Response:
-        return web.Response(text="ok")
+    # --- straight
 
-    async def _core(self, _request: web.Request) -> web.Response:
-        return web.json_response({"kind": "APIVersions", "versions": ["v1"]})
+    def answer(self, asked: Asked) -> Answer | Stream:
+        """Answer a request that arrived and whose token is good.
 
-    async def _groups(self, _request: web.Request) -> web.Response:
-        names = sorted({kind.group_version for kind in KINDS.values() if "/" in kind.group_version} | {"authorization.k8s.io/v1"})
-        groups = [
-            {
-                "name": one.split("/")[0],
-                "versions": [{"groupVersion": one, "version": one.split("/")[1]}],
-                "preferredVersion": {"groupVersion": one, "version": one.split("/")[1]},
-            }
-            for one in names
-        ]
-        return web.json_response({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+        Raises:
+            ApiFailure: Any answer that is not a success.
+        """
+        before = len(self.writes)
+        try:
+            answer = self._answer(asked)
+        except ApiFailure as failure:
+            self._noted(before, failure.code)
+            raise
+        if isinstance(answer, Answer):
+            self._noted(before, answer.status)
+        return answer
 
-    async def _resources(self, request: web.Request) -> web.Response:
-        version = _group_version(request)
-        verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
-        rows = [
-            {
-                "name": kind.plural,
-                "singularName": kind.kind.lower(),
-                "namespaced": kind.namespaced,
-                "kind": kind.kind,
-                "verbs": verbs,
-            }
-            for kind in KINDS.values()
-            if kind.group_version == version
-        ]
-        if version == "v1":
-            rows.append({"name": "pods/log", "singularName": "", "namespaced": True, "kind": "Pod", "verbs": ["get"]})
-            rows.append(
-                {"name": "pods/eviction", "singularName": "", "namespaced": True, "kind": "Eviction", "verbs": ["create"]}
-            )
-        return web.json_response({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": version, "resources": rows})
+    def _noted(self, before: int, status: int) -> None:
+        for one in self.writes[before:]:
+            one.status = status
 
-    async def _review(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        wanted = (body.get("spec") or {}).get("resourceAttributes") or {}
-        allowed = f"{wanted.get('verb')} {wanted.get('resource')}" not in self.faults.forbidden
-        return web.json_response({**body, "kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}, status=201)
+    def _answer(self, asked: Asked) -> Answer | Stream:
+        self.access.forbidden = self.faults.forbidden
+        user = self.access.who(asked.headers.get("authorization", "").removeprefix("Bearer "))
+        if asked.path == REVIEW and asked.method == "POST":
+            return said(self.access.review(user, asked.json()), 201)
+        about = discovered(asked)
+        if about is not None:
+            return about
+        named = where(asked.path)
+        if named is None:
+            return Answer(status=404, body=NOT_FOUND_PAGE.encode(), content_type="text/plain")
+        if named.sub:
+            return self._sub(asked, named, user)
+        return self._object(asked, named, user) if named.name else self._collection(asked, named, user)
 
-    def _kind(self, request: web.Request, verb: str) -> Kind:
-        key = f"{_group_version(request)}/{request.match_info['plural']}"
-        if key not in KINDS:
-            raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
-        kind = KINDS[key]
-        if f"{verb} {kind.plural}" in self.faults.forbidden:
-            raise ApiFailure(
-                403, "Forbidden", f'{kind.plural} is forbidden: User "responder" cannot {verb} resource "{kind.plural}"'
-            )
-        return kind
-
-    def _record(self, verb: str, kind: Kind, request: web.Request, body: Any, name: str = "") -> None:
-        request[WRITTEN] = Written(
-            verb=verb,
-            resource=kind.plural,
-            namespace=request.match_info.get("namespace", ""),
-            name=name or request.match_info.get("name", ""),
-            body=body,
-            agent=request.headers.get("User-Agent", ""),
-        )
-        self.writes.append(request[WRITTEN])
-
-    async def _collection(self, request: web.Request) -> web.StreamResponse:
-        namespace = request.match_info.get("namespace", "")
-        if request.method == "POST":
-            kind = self._kind(request, "create")
-            body = await request.json()
-            body.setdefault("metadata", {})
-            if namespace and kind.namespaced:
-                body["metadata"]["namespace"] = namespace
-            self._record("create", kind, request, body, body["metadata"].get("name", ""))
-            return web.json_response(self.storage.create(kind.key, self.storage.admit(kind.key, body)), status=201)
-        if request.method != "GET":
-            raise ApiFailure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-        watching = request.query.get("watch") in {"true", "1"}
-        kind = self._kind(request, "watch" if watching else "list")
+    def _collection(self, asked: Asked, named: Where, user: str) -> Answer | Stream:
+        watching = asked.method == "GET" and asked.query.get("watch") in TRUE
+        verb = {"GET": "watch" if watching else "list", "POST": "create", "DELETE": "deletecollection"}.get(asked.method, "")
+        if not verb:
+            raise not_allowed()
+        self.access.check(user, verb, named.kind.resource, self._scope(named))
         if watching:
-            return await self._watch(request, kind, namespace)
-        self.reads += 1
-        selection = _selection(kind, request)
-        found = [item for item in self.storage.all(kind.key, namespace) if selection.takes(item)]
-        limit = int(request.query.get("limit", "0") or 0)
-        start = 0
-        if "continue" in request.query:
-            start = int(base64.urlsafe_b64decode(request.query["continue"]).decode())
-        page = found[start : start + limit] if limit else found[start:]
-        meta: Object = {"resourceVersion": self.storage.version}
-        if limit and start + limit < len(found):
-            meta["continue"] = base64.urlsafe_b64encode(str(start + limit).encode()).decode()
-            meta["remainingItemCount"] = len(found) - start - limit
-        return web.json_response({"kind": f"{kind.kind}List", "apiVersion": kind.group_version, "metadata": meta, "items": page})
+            return self._reading.watch(asked, named)
+        if verb == "list":
+            self.reads += 1
+            return self._reading.page(asked, named)
+        body = read_body(asked)
+        if verb == "create":
+            name = (body.get("metadata") or {}).get("name", "") if isinstance(body, dict) else ""
+            self._record(verb, named, asked, body, name)
+            return self._writing.create(asked, named, body)
+        self._record(verb, named, asked, body)
+        return self._writing.delete_many(asked, named, body or {})
 
-    async def _watch(self, request: web.Request, kind: Kind, namespace: str) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        given = request.query.get("resourceVersion", "")
-        selection = _selection(kind, request)
-        seen = int(given) if given.isdigit() else 0
-        if not seen:
-            for item in self.storage.all(kind.key, namespace):
-                if selection.takes(item):
-                    await _line(response, "ADDED", item)
-            seen = int(self.storage.version)
-        ends_at = asyncio.get_running_loop().time() + float(request.query.get("timeoutSeconds", "300"))
-        while asyncio.get_running_loop().time() < ends_at and not (request.transport is None or request.transport.is_closing()):
-            changes = self.storage.since(kind.key, seen)
-            if changes is None:
-                gone = ApiFailure(410, "Expired", f"too old resource version: {seen} ({self.storage.version})").status()
-                await _line(response, "ERROR", gone)
-                return response
-            for change in changes:
-                seen = change.version
-                where = change.item["metadata"].get("namespace", "")
-                if (not namespace or where == namespace) and selection.takes(change.item):
-                    await _line(response, change.event, change.item)
-            await asyncio.sleep(WATCH_EVERY)
-        return response
-
-    async def _item(self, request: web.Request) -> web.Response:
-        namespace, name = request.match_info.get("namespace", ""), request.match_info["name"]
-        verb = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(request.method, "")
-        kind = self._kind(request, verb)
-        if not kind.namespaced:
-            namespace = ""
-        found = self.storage.get(kind.key, namespace, name)
+    def _object(self, asked: Asked, named: Where, user: str) -> Answer:
+        verb = VERBS.get(asked.method, "")
+        if verb in {"", "create"}:
+            raise not_allowed()
+        self.access.check(user, verb, named.kind.resource, self._scope(named), named.name)
         if verb == "get":
             self.reads += 1
-            return web.json_response(found)
-        if verb == "delete":
-            return await self._delete(request, kind, found)
-        body = await request.json()
-        self._record(verb, kind, request, body)
-        changed = body if verb == "update" else self._patched(request.content_type, found, body)
-        _preconditions(kind, found, body if isinstance(body, dict) else {})
-        changed.setdefault("metadata", {})
-        if kind.status:
-            changed["status"] = found["status"]
-        if request.query.get("dryRun") == "All":
-            return web.json_response(changed)
-        return web.json_response(self.storage.update(kind.key, found, changed))
+            return self._reading.get(asked, named)
+        body = read_body(asked)
+        self._there(named, verb, asked)
+        self._record(verb, named, asked, body)
+        match verb:
+            case "update":
+                return self._writing.update(asked, named, body)
+            case "patch":
+                return self._writing.patch(asked, named, body)
+            case _:
+                return self._writing.delete(asked, named, body or {})
 
-    def _patched(self, content_type: str, found: Object, body: Any) -> Object:
-        plain = clone(found)
-        if content_type == "application/json-patch+json":
-            return dict(patching.json_patch(plain, body))
-        if content_type == "application/merge-patch+json":
-            return dict(patching.merge(plain, body))
-        if content_type in {"application/strategic-merge-patch+json", "application/apply-patch+yaml"}:
-            return dict(patching.strategic(plain, body))
-        raise ApiFailure(415, "UnsupportedMediaType", f"the body of the request was in an unknown format - {content_type}")
+    def _there(self, named: Where, verb: str, asked: Asked) -> None:
+        """Refuse a write to what is not there before it counts as one; an apply makes it.
 
-    async def _delete(self, request: web.Request, kind: Kind, found: Object) -> web.Response:
-        raw = await request.read()
-        options = json.loads(raw) if raw else {}
-        self._record("delete", kind, request, options)
-        check(found, options.get("preconditions") or {})
-        if request.query.get("dryRun") != "All":
-            propagation = options.get("propagationPolicy") or request.query.get("propagationPolicy") or "Background"
-            found = delete(self.storage, kind.key, found, grace=options.get("gracePeriodSeconds"), propagation=propagation)
-        return web.json_response(found)
+        Raises:
+            ApiFailure: 404.
+        """
+        if not (verb == "patch" and asked.content_type == "application/apply-patch+yaml"):
+            self.storage.get(named.kind.key, named.namespace, named.name)
 
-    async def _sub(self, request: web.Request) -> web.Response:
-        namespace, name, sub = request.match_info.get("namespace", ""), request.match_info["name"], request.match_info["sub"]
-        kind = self._kind(request, "get" if request.method == "GET" else "update")
-        found = self.storage.get(kind.key, namespace if kind.namespaced else "", name)
-        if (kind.plural, sub, request.method) == ("pods", "log", "GET"):
-            return self._log(request, found)
-        if (kind.plural, sub, request.method) == ("pods", "eviction", "POST"):
-            return await self._evict(request, kind, found)
-        if (kind.plural, sub, request.method) == ("pods", "binding", "POST"):
-            return await self._bind(request, found)
-        if sub == "scale":
-            if request.method in {"PUT", "PATCH"}:
-                body = await request.json()
-                self._record("scale", kind, request, body)
-                changed = clone(found)
-                changed["spec"]["replicas"] = body["spec"]["replicas"]
-                found = self.storage.update(kind.key, found, changed)
-            scale = {
-                "kind": "Scale",
-                "apiVersion": "autoscaling/v1",
-                "metadata": found["metadata"],
-                "spec": {"replicas": found["spec"]["replicas"]},
-            }
-            return web.json_response(scale)
-        if sub == "status" and request.method in {"PUT", "PATCH"}:
-            body = await request.json()
-            _preconditions(kind, found, body)
-            changed = clone(body) if request.method == "PUT" else self._patched(request.content_type, found, body)
-            return web.json_response(self.storage.set_status(kind.key, found, changed.get("status") or {}))
-        raise ApiFailure(404, "NotFound", "the server could not find the requested resource")
+    def _sub(self, asked: Asked, named: Where, user: str) -> Answer:
+        verb = VERBS.get(asked.method, "")
+        if not verb:
+            raise not_allowed()
+        self.access.check(user, verb, named.kind.resource, self._scope(named), named.name, named.sub)
+        match named.kind.key, named.sub, verb:
+            case (_, "status", "get"):
+                return self._reading.get(asked, named)
+            case (_, "status", "update" | "patch"):
+                return self._writing.status(asked, named, read_body(asked))
+            case (_, "scale", "get" | "update" | "patch") if named.kind.scale:
+                body = read_body(asked) if verb != "get" else None
+                if body is not None:
+                    self._record("scale", named, asked, body)
+                return subresources.scale(self.storage, self._writing, asked, named, body)
+            case ("v1/pods", "log", "get"):
+                return subresources.log(self.kubelet, self.storage, asked, named)
+            case ("v1/pods", "binding", "create"):
+                return subresources.bind(self.storage, named, read_body(asked))
+            case ("v1/pods", "eviction", "create"):
+                return self._evict(asked, named)
+            case _:
+                raise no_resource()
 
-    async def _bind(self, request: web.Request, pod: Object) -> web.Response:
-        """Bind a pod to a node, once, as a scheduler asks for it."""
-        wanted = ((await request.json()).get("target") or {}).get("name", "")
-        if pod["spec"].get("nodeName"):
-            name = pod["metadata"]["name"]
-            why = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
-            raise conflict(Resource(plural="pods/binding"), name, why)
-        changed = clone(pod)
-        changed["spec"]["nodeName"] = wanted
-        self.storage.update("v1/pods", pod, changed)
-        return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201}, status=201)
+    def _evict(self, asked: Asked, named: Where) -> Answer:
+        body = read_body(asked)
+        space = self.storage.find(NAMESPACES, "", named.namespace)
+        pod = self.storage.get(PODS, named.namespace, named.name)
+        self._record("evict", named, asked, body)
+        if space is not None and space["metadata"].get("deletionTimestamp"):
+            raise terminating(Resource(plural="pods"), named.namespace, named.name)
+        return said(evict(self.storage, pod, body, dry=asked.dry), 201)
 
-    def _log(self, request: web.Request, pod: Object) -> web.Response:
-        containers = [one["name"] for one in pod["spec"]["containers"]]
-        container = request.query.get("container") or (containers[0] if len(containers) == 1 else "")
-        if container not in containers:
-            listed = " ".join(containers)
-            raise ApiFailure(
-                400,
-                "BadRequest",
-                f"a container name must be specified for pod {pod['metadata']['name']}, choose one of: [{listed}]",
+    @staticmethod
+    def _scope(named: Where) -> str:
+        return named.namespace if named.kind.namespaced else ""
+
+    def _record(self, verb: str, named: Where, asked: Asked, body: Any, name: str = "") -> None:
+        self.writes.append(
+            Written(
+                verb=verb,
+                resource=named.kind.plural,
+                namespace=named.namespace,
+                name=name or named.name,
+                body=body,
+                agent=asked.agent,
             )
-        previous = request.query.get("previous") == "true"
-        content = self.kubelet.log(pod, container, previous=previous)
-        if content is None:
-            message = f'previous terminated container "{container}" in pod "{pod["metadata"]["name"]}" not found'
-            raise ApiFailure(400, "BadRequest", message)
-        limit = request.query.get("limitBytes")
-        return web.Response(body=content[: int(limit)] if limit else content, content_type="text/plain")
-
-    async def _evict(self, request: web.Request, kind: Kind, pod: Object) -> web.Response:
-        """Evict as the real subresource does. Source: kubernetes.md A2."""
-        body = await request.json()
-        self._record("evict", kind, request, body)
-        answer = evict(self.storage, pod, body, dry=request.query.get("dryRun") == "All")
-        return web.json_response(answer, status=201)
-
-
-def _group_version(request: web.Request) -> str:
-    group = request.match_info.get("group", "")
-    version = request.match_info.get("version", "v1")
-    return f"{group}/{version}" if group else version
-
-
-def _preconditions(kind: Kind, found: Object, body: Object) -> None:
-    """Refuse a changed resourceVersion or UID in the body: optimistic concurrency."""
-    asked = body.get("metadata") or {}
-    name = found["metadata"]["name"]
-    version, uid = asked.get("resourceVersion"), asked.get("uid")
-    if version and version != found["metadata"]["resourceVersion"]:
-        raise modified(kind.resource, name)
-    if uid and uid != found["metadata"]["uid"]:
-        raise invalid(
-            kind.resource, name, Cause("FieldValueInvalid", f'Invalid value: "{uid}": field is immutable', "metadata.uid")
         )
 
 
-def _selection(kind: Kind, request: web.Request) -> Selection:
-    return Selection(kind.key, request.query.get("labelSelector", ""), request.query.get("fieldSelector", ""))
+def _response(answer: Answer) -> web.Response:
+    kind, _, parameters = answer.content_type.partition(";")
+    headers = {**answer.headers, "Content-Type": f"{kind};{parameters}" if parameters else kind}
+    return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
-async def _line(response: web.StreamResponse, event: str, item: Object) -> None:
-    await response.write(json.dumps({"type": event, "object": item}).encode() + b"\n")
+async def _streamed(request: web.Request, stream: Stream) -> web.StreamResponse:
+    """Send chunks as they come, until there are no more or nobody listens any more."""
+    response = web.StreamResponse(headers={"Content-Type": stream.content_type})
+    await response.prepare(request)
+    chunks: AsyncIterator[bytes] = stream.chunks
+    coming = asyncio.ensure_future(anext(chunks, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait([coming], timeout=LOOKS_AFTER_ITS_CLIENT_EVERY)
+            if request.transport is None or request.transport.is_closing():
+                break
+            if not done:
+                continue
+            chunk = coming.result()
+            if chunk is None:
+                break
+            await response.write(chunk)
+            coming = asyncio.ensure_future(anext(chunks, None))
+    except ConnectionError:
+        pass
+    finally:
+        coming.cancel()
+        with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+            await coming
+        await chunks.aclose()  # type: ignore[attr-defined] # it is a generator
+    return response

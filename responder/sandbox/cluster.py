@@ -233,6 +233,10 @@ class SandboxCluster:
 
     # --- workloads
 
+    def create(self, kind: str, item: Object) -> Object:
+        """Create an object of a kind such as ``apps/v1/deployments``, with the defaults that the API server gives it."""
+        return self.storage.create(kind, self.storage.admit(kind, clone(item)))
+
     def workload(
         self,
         kind: str,
@@ -255,7 +259,7 @@ class SandboxCluster:
         plural = {"Deployment": "apps/v1/deployments", "StatefulSet": "apps/v1/statefulsets", "DaemonSet": "apps/v1/daemonsets"}[
             kind
         ]
-        made = self.storage.create(
+        made = self.create(
             plural,
             {
                 "metadata": {"namespace": namespace, "name": name, "labels": labels, "annotations": {}},
@@ -265,9 +269,7 @@ class SandboxCluster:
         if service:
             meta = {"namespace": namespace, "name": name}
             ports = [{"name": "http", "port": 80, "targetPort": 8080}]
-            self.storage.create(
-                "v1/services", {"metadata": meta, "spec": {"selector": labels, "ports": ports, "type": "ClusterIP"}}
-            )
+            self.create("v1/services", {"metadata": meta, "spec": {"selector": labels, "ports": ports, "type": "ClusterIP"}})
         return made
 
     def deployment(self, namespace: str, name: str, *, image: str, replicas: int = 2, **spec: Any) -> Object:

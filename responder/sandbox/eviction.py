@@ -5,12 +5,13 @@ Source: kubernetes.md A2; kubernetes ``pkg/registry/core/pod/storage/eviction.go
 
 from __future__ import annotations
 
-from responder.sandbox.answers import ApiFailure, Cause, Object, Resource, bad_request, conflict, forbidden
+from responder.sandbox.answers import ApiFailure, Cause, Object, Resource, bad_request, forbidden
 from responder.sandbox.deleting import delete, disrupted
 from responder.sandbox.kinds import BUDGETS, KINDS, PODS
 from responder.sandbox.objects import Storage, clone, stamp
 from responder.sandbox.pods import is_finished, is_ready
 from responder.sandbox.selectors import selects
+from responder.sandbox.writing import preconditions
 
 MOST_DISRUPTED = 2000
 DONE: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
@@ -96,26 +97,9 @@ def _spend(storage: Storage, budget: Object, pod: str, *, dry: bool) -> None:
 
 def _end(storage: Storage, pod: Object, options: Object, *, dry: bool) -> None:
     """Delete the pod; the preconditions are asked only now, after the budget."""
-    check(pod, options.get("preconditions") or {})
+    preconditions(KINDS[PODS].resource, pod, options.get("preconditions") or {})
     if dry:
         return
     if not pod["metadata"].get("deletionTimestamp") and not is_finished(pod):
         pod = disrupted(storage, pod, "EvictionByEvictionAPI", "Eviction API: evicting")
     delete(storage, PODS, pod, grace=options.get("gracePeriodSeconds"), propagation=options.get("propagationPolicy") or "")
-
-
-def check(pod: Object, preconditions: Object) -> None:
-    """Refuse another UID or resourceVersion.
-
-    Raises:
-        ApiFailure: 409.
-    """
-    of, meta = KINDS[PODS].resource, pod["metadata"]
-    for field, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
-        wanted = preconditions.get(field)
-        if wanted and wanted != meta[field]:
-            why = (
-                f"the {word} in the precondition ({wanted}) does not match the {word} in record ({meta[field]}). "
-                "The object might have been deleted and then recreated"
-            )
-            raise conflict(of, meta["name"], why)

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from responder.sandbox.answers import ApiFailure, Object, already_exists, not_found
-from responder.sandbox.kinds import EVENTS, KINDS, PODS
+from responder.sandbox.kinds import EVENTS, KINDS, NAMESPACES, PODS
 
 __all__ = ["KINDS", "ApiFailure", "Change", "Object", "Storage", "clone", "stamp"]
 
@@ -132,13 +132,14 @@ class Storage:
         return [self._objects[key] for key in self._on_node.get(name, ())]
 
     def text(self, kind: str, item: Object) -> bytes:
-        """Return an object's JSON; it is made once for each version."""
+        """Return an object's JSON, but for ``kind`` and ``apiVersion``, as lists have it; it is made once for each version."""
         key = key_of(kind, item)
         version = item["metadata"]["resourceVersion"]
         known = self._texts.get(key)
         if known is not None and known[0] == version:
             return known[1]
-        made = json.dumps(item, separators=(",", ":")).encode()
+        bare = {name: value for name, value in item.items() if name not in {"kind", "apiVersion"}}
+        made = json.dumps(bare, separators=(",", ":")).encode()
         if self._objects.get(key) is item:
             self._texts[key] = (version, made)
         return made
@@ -219,7 +220,8 @@ class Storage:
             new.get("spec") != old.get("spec") or ("deletionTimestamp" in meta and "deletionTimestamp" not in kept)
         ):
             meta["generation"] = kept["generation"] + 1
-        if meta.get("deletionTimestamp") and not meta.get("finalizers") and not meta.get("deletionGracePeriodSeconds"):
+        going = meta.get("deletionTimestamp") and not meta.get("finalizers") and not meta.get("deletionGracePeriodSeconds")
+        if going and kind != NAMESPACES:
             self.remove(kind, old)
             return new
         self._version += 1
@@ -234,14 +236,19 @@ class Storage:
             return item
         return self.update(kind, item, {**item, "metadata": dict(item["metadata"]), "status": status})
 
+    def replace(self, kind: str, old: Object, new: Object) -> Object:
+        """Store another state of an object as it is, whatever its finalizers say."""
+        self._version += 1
+        new["metadata"]["resourceVersion"] = self.version
+        self._put(key_of(kind, new), new, old)
+        self._record("MODIFIED", kind, new, old)
+        return new
+
     def backdate(self, kind: str, item: Object, by: timedelta) -> None:
         """Let an object be older than it is."""
         meta = item["metadata"]
         at = stamp(datetime.fromisoformat(meta["creationTimestamp"]) - by)
-        self._version += 1
-        new = {**item, "metadata": {**meta, "creationTimestamp": at, "resourceVersion": self.version}}
-        self._put(key_of(kind, new), new, item)
-        self._record("MODIFIED", kind, new, item)
+        self.replace(kind, item, {**item, "metadata": {**meta, "creationTimestamp": at}})
 
     def remove(self, kind: str, item: Object) -> None:
         """Remove an object at once; what it owns is collected by the garbage collector."""

@@ -1,22 +1,36 @@
-"""Merge patch (RFC 7396), JSON patch (RFC 6902) and the parts of strategic merge patch that built-in kinds need."""
+"""Merge patch (RFC 7396), JSON patch (RFC 6902) and strategic merge patch. Source: kubernetes.md B2; apimachinery ``strategicpatch``."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 from typing import Any
 
-from responder.sandbox.answers import ApiFailure
+from responder.sandbox.answers import ApiFailure, bad_request
+from responder.sandbox.objects import clone
 
 MERGE_KEYS = {
-    "containers": "name", "initContainers": "name", "env": "name", "volumes": "name", "conditions": "type", "ports": "port",
-    "ownerReferences": "uid", "imagePullSecrets": "name", "volumeMounts": "mountPath",
+    "containers": "name", "initContainers": "name", "ephemeralContainers": "name", "env": "name", "volumes": "name", "conditions": "type",
+    "ownerReferences": "uid", "imagePullSecrets": "name", "volumeMounts": "mountPath", "volumeDevices": "devicePath", "hostAliases": "ip",
+    "podIPs": "ip", "hostIPs": "ip", "addresses": "type", "topologySpreadConstraints": "topologyKey", "secrets": "name",
+    "resourceClaims": "name", "schedulingGates": "name", "readinessGates": "conditionType",
 }  # fmt: skip
+"""Lists of objects that merge by a key. All others are replaced: taints and tolerations above all."""
+SETS = {"finalizers"}
+"""Lists of words that merge as sets."""
+PORT_KEYS = ("containerPort", "port")
+
+
+def merge_key(field: str, items: Sequence[Any]) -> str:
+    """Return the key that a list of objects merges by; "" for one that is replaced."""
+    if field == "ports":
+        return next((key for key in PORT_KEYS for one in items if isinstance(one, dict) and key in one), "")
+    return MERGE_KEYS.get(field, "")
 
 
 def merge(target: Any, patch: Any) -> Any:
     """Apply a merge patch."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return clone(patch)
     result = dict(target) if isinstance(target, dict) else {}
     for name, value in patch.items():
         if value is None:
@@ -26,76 +40,138 @@ def merge(target: Any, patch: Any) -> Any:
     return result
 
 
-def strategic(target: Any, patch: Any, *, field: str = "") -> Any:
-    """Apply a strategic merge patch: lists of known fields merge by key, all others are replaced."""
-    if isinstance(patch, dict):
-        if patch.get("$patch") == "replace":
-            return {name: copy.deepcopy(value) for name, value in patch.items() if name != "$patch"}
-        result = dict(target) if isinstance(target, dict) else {}
-        for name, value in patch.items():
-            if value is None:
-                result.pop(name, None)
-            else:
-                result[name] = strategic(result.get(name), value, field=name)
-        return result
-    if isinstance(patch, list) and field in MERGE_KEYS and isinstance(target, list):
-        key = MERGE_KEYS[field]
-        merged = [copy.deepcopy(one) for one in target]
-        for one in patch:
-            same = next((place for place, old in enumerate(merged) if old.get(key) == one.get(key)), None)
-            if one.get("$patch") == "delete":
-                if same is not None:
-                    del merged[same]
-            elif same is None:
-                merged.append(copy.deepcopy(one))
-            else:
-                merged[same] = strategic(merged[same], one)
-        return merged
-    return copy.deepcopy(patch)
+def strategic(target: Any, patch: Any) -> Any:
+    """Apply a strategic merge patch to an object; ``$patch``, ``$deleteFromPrimitiveList``, ``$setElementOrder`` and ``$retainKeys`` are known."""
+    if not isinstance(patch, dict):
+        return clone(patch)
+    directive = patch.get("$patch")
+    if directive == "replace":
+        return clone({name: value for name, value in patch.items() if name != "$patch"})
+    if directive == "delete":
+        return {}
+    result = dict(target) if isinstance(target, dict) else {}
+    if "$retainKeys" in patch:
+        result = {name: value for name, value in result.items() if name in patch["$retainKeys"]}
+    for name, value in patch.items():
+        if name.startswith("$"):
+            word, _, field = name.partition("/")
+            if word == "$deleteFromPrimitiveList":
+                result[field] = [one for one in result.get(field) or () if one not in value]
+            continue
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            result[name] = strategic(result.get(name), value)
+        elif isinstance(value, list) and isinstance(result.get(name), list):
+            result[name] = _lists(name, result[name], value, patch.get(f"$setElementOrder/{name}"))
+        elif isinstance(value, list):
+            result[name] = [clone(one) for one in value if not (isinstance(one, dict) and "$patch" in one)]
+        else:
+            result[name] = value
+    for name, order in patch.items():
+        field = name.partition("/")[2]
+        if name.startswith("$setElementOrder/") and field not in patch and isinstance(result.get(field), list):
+            result[field] = _ordered(field, result[field], order)
+    return result
 
 
-def json_patch(target: Any, operations: list[dict[str, Any]]) -> Any:
+def _lists(field: str, target: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
+    if field in SETS:
+        return [*target, *(one for one in patch if one not in target)]
+    key = merge_key(field, [*patch, *target])
+    if not key:
+        return list(clone(patch))
+    if any(one.get("$patch") == "replace" for one in patch):
+        return [clone(one) for one in patch if "$patch" not in one]
+    known = {one.get(key): one for one in target}
+    fresh = []
+    for one in patch:
+        if key not in one:
+            raise bad_request(f"map: {one} does not contain declared merge key: {key}")
+        if one.get("$patch") == "delete":
+            known.pop(one[key], None)
+        elif one[key] in known:
+            known[one[key]] = strategic(known[one[key]], one)
+        else:
+            fresh.append(clone(one))
+    merged = [*fresh, *known.values()]
+    return merged if order is None else _ordered(field, merged, order)
+
+
+def _ordered(field: str, items: list[Any], order: list[Any]) -> list[Any]:
+    """Put what is named into the order that is wanted; what is not named stays behind what it was behind."""
+    key = merge_key(field, items)
+    wanted = [one.get(key) if isinstance(one, dict) else one for one in order]
+    named = {value: place for place, value in enumerate(wanted)}
+
+    def value(one: Any) -> Any:
+        return one.get(key) if isinstance(one, dict) else one
+
+    placed = sorted((one for one in items if value(one) in named), key=lambda one: named[value(one)])
+    others = [one for one in items if value(one) not in named]
+    return [*placed, *others]
+
+
+def json_patch(target: Any, operations: Any) -> Any:
     """Apply a JSON patch.
 
     Raises:
         ApiFailure: 422 when an operation cannot be applied, a failing ``test`` above all, in the words of the API server.
     """
-    document = copy.deepcopy(target)
+    if not isinstance(operations, list):
+        raise bad_request("error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+    document = clone(target)
     for operation in operations:
-        path = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
         try:
-            document = _apply(document, operation["op"], path, operation.get("value"))
-        except (KeyError, IndexError, ValueError, TypeError) as error:
+            document = _apply(document, operation)
+        except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
             raise ApiFailure(422, "Invalid", "the server rejected our request due to an error in our request") from error
     return document
 
 
-def _apply(document: Any, op: str, path: list[str], value: Any) -> Any:
+def _parts(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
+def _at(document: Any, path: list[str]) -> Any:
+    for part in path:
+        document = document[int(part)] if isinstance(document, list) else document[part]
+    return document
+
+
+def _apply(document: Any, operation: dict[str, Any]) -> Any:
+    op, path = operation["op"], _parts(operation["path"])
+    if op in {"move", "copy"}:
+        source = _parts(operation["from"])
+        value = clone(_at(document, source))
+        if op == "move":
+            document = _apply(document, {"op": "remove", "path": operation["from"]})
+        return _apply(document, {"op": "add", "path": operation["path"], "value": value})
+    value = operation["value"] if op != "remove" else None
     if not path:
         if op == "test" and document != value:
             raise ValueError("test failed")
-        return document if op == "test" else copy.deepcopy(value)
-    *parents, last = path
-    at = document
-    for part in parents:
-        at = at[int(part)] if isinstance(at, list) else at[part]
+        return document if op == "test" else clone(value)
+    holder, last = _at(document, path[:-1]), path[-1]
     key: Any = last
-    if isinstance(at, list):
-        key = len(at) if last == "-" else int(last)
+    if isinstance(holder, list):
+        key = len(holder) if last == "-" else int(last)
     match op:
         case "test":
-            if at[key] != value:
+            if (holder.get(key) if isinstance(holder, dict) else holder[key]) != value:
                 raise ValueError("test failed")
         case "add":
-            if isinstance(at, list):
-                at.insert(key, copy.deepcopy(value))
+            if isinstance(holder, list):
+                if key > len(holder):
+                    raise IndexError(key)
+                holder.insert(key, clone(value))
             else:
-                at[key] = copy.deepcopy(value)
+                holder[key] = clone(value)
         case "replace":
-            at[key]
-            at[key] = copy.deepcopy(value)
+            holder[key]
+            holder[key] = clone(value)
         case "remove":
-            del at[key]
+            del holder[key]
         case _:
             raise ValueError(op)
     return document
