@@ -128,7 +128,7 @@ def terminating(of: Resource, namespace: str, name: str) -> ApiFailure:
 
 def invalid(of: Resource, name: str, *causes: Cause) -> ApiFailure:
     """Return the 422 of an object that breaks rules; each cause's message is what its field says."""
-    said = [f"{one.field}: {one.message}" for one in causes]
+    said = list(dict.fromkeys(f"{one.field}: {one.message}" for one in causes))
     words = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
     details = {
         **({"name": name} if name else {}),

@@ -19,7 +19,7 @@ from responder.sandbox.kinds import NAMESPACES, PODS
 from responder.sandbox.kubelet import Kubelet
 from responder.sandbox.objects import Storage
 from responder.sandbox.reading import TRUE, Reading
-from responder.sandbox.requests import NOT_FOUND_PAGE, Answer, Asked, Stream, Where, failed, said, where
+from responder.sandbox.requests import NOT_FOUND_PAGE, Answer, Asked, Stream, Where, failed, known_version, said, where
 from responder.sandbox.writing import Writing, no_resource, not_allowed, read_body
 
 REVIEW = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -153,6 +153,8 @@ class Api:
             return about
         named = where(asked.path)
         if named is None:
+            if known_version(asked.path):
+                raise no_resource()
             return Answer(status=404, body=NOT_FOUND_PAGE.encode(), content_type="text/plain")
         if named.sub:
             return self._sub(asked, named, user)

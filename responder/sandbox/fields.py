@@ -222,7 +222,9 @@ def _conflict(conflicts: list[tuple[Object, Path]]) -> ApiFailure:
         by_manager: dict[str, list[str]] = {}
         for cause in causes:
             by_manager.setdefault(cause.message.replace("conflict with", "conflicts with", 1), []).append(cause.field)
-        listed = "\n".join(f"{message}:\n" + "\n".join(f"- {one}" for one in paths) for message, paths in by_manager.items())
+        listed = "\n".join(
+            f"{message}:\n" + "\n".join(f"- {one}" for one in paths) for message, paths in sorted(by_manager.items())
+        )
         words = f"Apply failed with {count} conflicts: {listed}"
     return ApiFailure(409, "Conflict", words, causes=causes)
 

@@ -77,39 +77,48 @@ def strategic(target: Any, patch: Any) -> Any:
 
 def _lists(field: str, target: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
     if field in SETS:
-        return [*target, *(one for one in patch if one not in target)]
+        return _interleaved({one: one for one in [*target, *patch]}, target, patch)
     key = merge_key(field, [*patch, *target])
     if not key:
         return list(clone(patch))
     if any(one.get("$patch") == "replace" for one in patch):
         return [clone(one) for one in patch if "$patch" not in one]
     known = {one.get(key): one for one in target}
-    fresh = []
+    named: list[Any] = []
     for one in patch:
         if key not in one:
             raise bad_request(f"map: {one} does not contain declared merge key: {key}")
         if one.get("$patch") == "delete":
             known.pop(one[key], None)
-        elif one[key] in known:
-            known[one[key]] = strategic(known[one[key]], one)
-        else:
-            fresh.append(clone(one))
-    merged = [*fresh, *known.values()]
-    return merged if order is None else _ordered(field, merged, order)
+            continue
+        known[one[key]] = strategic(known[one[key]], one) if one[key] in known else clone(one)
+        named.append(one[key])
+    if order is not None:
+        wanted = [one[key] for one in order]
+        if [one for one in wanted if one in named] != named:
+            raise ApiFailure(500, "", f"The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n")
+        named = wanted
+    return _interleaved(known, [one.get(key) for one in target], named)
 
 
 def _ordered(field: str, items: list[Any], order: list[Any]) -> list[Any]:
-    """Put what is named into the order that is wanted; what is not named stays behind what it was behind."""
+    """Put what is named into the order that is wanted."""
     key = merge_key(field, items)
-    wanted = [one.get(key) if isinstance(one, dict) else one for one in order]
-    named = {value: place for place, value in enumerate(wanted)}
+    if not key:
+        return items
+    return _interleaved({one.get(key): one for one in items}, [one.get(key) for one in items], [one.get(key) for one in order])
 
-    def value(one: Any) -> Any:
-        return one.get(key) if isinstance(one, dict) else one
 
-    placed = sorted((one for one in items if value(one) in named), key=lambda one: named[value(one)])
-    others = [one for one in items if value(one) not in named]
-    return [*placed, *others]
+def _interleaved(items: dict[Any, Any], before: list[Any], named: list[Any]) -> list[Any]:
+    """Return the items: those that the patch names in its order, the others where they were before. Source: ``mergeSortedSlice``."""
+    right = [one for one in named if one in items]
+    left = [one for one in before if one in items and one not in right]
+    place = {value: number for number, value in enumerate(before)}
+    merged = []
+    while left or right:
+        first = bool(left) and (not right or (right[0] in place and place[left[0]] < place[right[0]]))
+        merged.append(items[left.pop(0) if first else right.pop(0)])
+    return merged
 
 
 def json_patch(target: Any, operations: Any) -> Any:
@@ -168,8 +177,9 @@ def _apply(document: Any, operation: dict[str, Any]) -> Any:
             else:
                 holder[key] = clone(value)
         case "replace":
-            holder[key]
-            holder[key] = clone(value)
+            if isinstance(holder, list):
+                holder[key]
+            holder[key] = clone(value)  # what is not there is added, as the API server's library does
         case "remove":
             del holder[key]
         case _:

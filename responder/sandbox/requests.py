@@ -105,6 +105,13 @@ class Where:
     sub: str = ""
 
 
+def known_version(path: str) -> bool:
+    """Tell whether a path is below a version that is served."""
+    parts = [part for part in path.split("/") if part]
+    version = parts[1] if parts[:1] == ["api"] and len(parts) > 2 else "/".join(parts[1:3])
+    return any(kind.group_version == version for kind in KINDS.values())
+
+
 def where(path: str) -> Where | None:
     """Take a resource's path apart; None when it is none that is served here."""
     parts = [part for part in path.split("/") if part]

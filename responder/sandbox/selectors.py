@@ -99,7 +99,7 @@ class Selection:
 
     def __init__(self, kind: str, labels: str, fields: str) -> None:
         self._labels = [_parsed(one) for one in _split(labels)]
-        self._fields = [_field(kind, one, labels, fields) for one in fields.split(",") if one]
+        self._fields = [_field(kind, one) for one in fields.split(",") if one]
         self.everything = not self._labels and not self._fields
 
     def takes(self, item: Object) -> bool:
@@ -122,16 +122,13 @@ class Selection:
         return next((value for path, value, negated in self._fields if path == "spec.nodeName" and not negated), "")
 
 
-def _field(kind: str, part: str, labels: str, fields: str) -> tuple[str, str, bool]:
+def _field(kind: str, part: str) -> tuple[str, str, bool]:
     negated = "!=" in part
     path, _, value = part.replace("!=", "=").replace("==", "=").partition("=")
     if path not in {"metadata.name", "metadata.namespace", *FIELDS.get(kind, ())}:
-        version, _, plural = kind.rpartition("/")
-        group, _, short = version.rpartition("/")
-        raise bad_request(
-            f'Unable to find "{group}/{short}, Resource={plural}" that match label selector "{labels}", '
-            f'field selector "{fields}": field label not supported: {path}'
-        )
+        if kind in FIELDS:
+            raise bad_request(f"field label not supported: {path}")
+        raise bad_request(f'"{path}" is not a known field selector: only "metadata.name", "metadata.namespace"')
     return path, value, negated
 
 

@@ -90,12 +90,13 @@ def bind(storage: Storage, where: Where, body: Any) -> Answer:
 def scale_of(item: Object) -> Object:
     """Return the Scale of a workload."""
     meta = item["metadata"]
+    replicas = item["spec"].get("replicas", 1)
     kept = {name: meta[name] for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")}
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": kept,
-        "spec": {"replicas": item["spec"].get("replicas", 1)},
+        "spec": {"replicas": replicas} if replicas else {},
         "status": {"replicas": item["status"].get("replicas", 0), "selector": text_of(item["spec"].get("selector"))},
     }
 

@@ -384,6 +384,9 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("Suspend", lambda item, _now: str(bool(item["spec"].get("suspend")))),
         Column("Active", lambda item, _now: len(item["status"].get("active") or ())),
         Column("Last Schedule", _last_schedule), AGE,
+        Column("Containers", _containers("name", "spec", "jobTemplate", *TEMPLATE), wide=True),
+        Column("Images", _containers("image", "spec", "jobTemplate", *TEMPLATE), wide=True),
+        Column("Selector", lambda item, _now: text_of((item["spec"].get("jobTemplate") or {}).get("spec", {}).get("selector")), wide=True),
     ),
     k.SERVICES: (
         NAME, Column("Type", at("spec", "type")), Column("Cluster-IP", at("spec", "clusterIP")), Column("External-IP", at("spec", "externalName")),
@@ -404,6 +407,7 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         Column("Capacity", at("status", "capacity", "storage", default="")), Column("Access Modes", _modes),
         Column("StorageClass", at("spec", "storageClassName", default="")),
         Column("VolumeAttributesClass", at("spec", "volumeAttributesClassName", default="<unset>")), AGE,
+        Column("VolumeMode", at("spec", "volumeMode", default="<unset>"), wide=True),
     ),
     k.QUOTAS: (NAME, Column("Request", _quota("requests")), Column("Limit", _quota("limits")), AGE),
     k.BUDGETS: (

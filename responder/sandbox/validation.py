@@ -61,7 +61,7 @@ def changes(kind: str, old: Object, new: Object) -> list[Cause]:
     for field in ("uid", "creationTimestamp"):
         given = (new.get("metadata") or {}).get(field)
         if given and given != old["metadata"].get(field):
-            found.append(wrong(f"metadata.{field}", given, "field is immutable"))
+            found += [wrong(f"metadata.{field}", given, "field is immutable")] * 2  # the API server says it twice
     before, after = old.get("spec") or {}, new.get("spec") or {}
     if kind in {k.DEPLOYMENTS, k.REPLICA_SETS, k.DAEMON_SETS} and before.get("selector") != after.get("selector"):
         found.append(wrong("spec.selector", _go(after.get("selector")), "field is immutable"))

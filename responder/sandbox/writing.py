@@ -22,7 +22,7 @@ from responder.sandbox.answers import (
 )
 from responder.sandbox.deleting import delete
 from responder.sandbox.fields import applied, tracked
-from responder.sandbox.kinds import JOBS, KINDS, NAMESPACES
+from responder.sandbox.kinds import JOBS, KINDS, NAMESPACES, PODS
 from responder.sandbox.objects import Storage, clone, stamp, suffix
 from responder.sandbox.requests import Answer, Asked, Where, said
 from responder.sandbox.selectors import Selection
@@ -55,7 +55,7 @@ class Writing:
                 raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
             meta["namespace"] = where.namespace
         if meta.get("resourceVersion"):
-            raise ApiFailure(500, "InternalError", "resourceVersion should not be set on objects to be created")
+            raise ApiFailure(500, "", "resourceVersion should not be set on objects to be created")
         for name in (
             "uid",
             "creationTimestamp",
@@ -117,10 +117,11 @@ class Writing:
             raise bad_request(f"cannot unmarshal {type(body).__name__} into Go value of type {where.kind.kind}")
         version = body.get("apiVersion", where.kind.group_version)
         if version != where.kind.group_version or body.get("kind", where.kind.kind) != where.kind.kind:
+            given, short = body.get("kind", where.kind.kind), version.rpartition("/")[2]
+            internal = where.kind.group.partition(".")[0] or "core"
             raise bad_request(
-                f'{where.kind.kind} in version "{where.kind.group_version.rpartition("/")[2]}" cannot be handled as a {where.kind.kind}: '
-                f"the API version in the data ({version}, Kind={body.get('kind')}) does not match the expected API version "
-                f"({where.kind.group_version}, Kind={where.kind.kind})"
+                f'{given} in version "{short}" cannot be handled as a {where.kind.kind}: '
+                f"converting ({short}.{given}) to ({internal}.{where.kind.kind}): unknown conversion"
             )
         item: Object = {**body, "apiVersion": where.kind.group_version, "kind": where.kind.kind}
         item["metadata"] = dict(body.get("metadata") or {})
@@ -142,11 +143,16 @@ class Writing:
         found = self._storage.get(where.kind.key, where.namespace, where.name)
         uid = item["metadata"].get("uid")
         if uid and uid != found["metadata"]["uid"]:
-            why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {found['metadata']['uid']}"
+            key = "/".join(part for part in ("/registry", where.kind.plural, where.namespace, where.name) if part)
+            why = (
+                f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: "
+                f"UID in precondition: {uid}, UID in object meta: {found['metadata']['uid']}"
+            )
             raise conflict(where.kind.resource, where.name, why)
         if not item["metadata"].get("resourceVersion") and not where.kind.unconditional:
             cause = Cause("FieldValueInvalid", "Invalid value: 0: must be specified for an update", "metadata.resourceVersion")
-            raise invalid(where.kind.resource, where.name, cause)
+            named_by_plural = Resource(group=where.kind.group, plural=where.kind.plural, kind=where.kind.plural)
+            raise invalid(named_by_plural, where.name, cause)
         return self._store(asked, where, found, item)
 
     def patch(self, asked: Asked, where: Where, body: Any) -> Answer:
@@ -192,7 +198,7 @@ class Writing:
                 meta[name] = found["metadata"][name]
         if not sub:
             defaulted(kind, changed)
-            wrong = changes(kind, found, changed) or problems(kind, changed)
+            wrong = [*problems(kind, changed), *changes(kind, found, changed)]
             if wrong:
                 raise invalid(of, where.name, *wrong)
         self._tidy(meta)
@@ -212,7 +218,7 @@ class Writing:
         uid = (changed.get("metadata") or {}).get("uid")
         if uid and uid != found["metadata"]["uid"]:
             cause = Cause("FieldValueInvalid", f'Invalid value: "{uid}": field is immutable', "metadata.uid")
-            raise invalid(where.kind.resource, where.name, cause)
+            raise invalid(where.kind.resource, where.name, cause, cause)
         return self._store(asked, where, found, changed, sub="status")
 
     def scaled(self, asked: Asked, where: Where, found: Object, changed: Object) -> Object:
@@ -236,7 +242,9 @@ class Writing:
             cause = required("fieldManager", "is required for apply patch")
             raise invalid(Resource(group="meta.k8s.io", kind="PatchOptions"), "", cause)
         if not isinstance(body, dict) or not body.get("kind") or not body.get("apiVersion"):
-            raise bad_request("invalid object type: apiVersion and kind must be set in an apply patch")
+            version = str((body or {}).get("apiVersion", "")) if isinstance(body, dict) else ""
+            kind = str((body or {}).get("kind", "")) if isinstance(body, dict) else ""
+            raise bad_request(f"invalid object type: {version if '/' in version else '/' + version}, Kind={kind}")
         wanted = self._typed(where, body)
         meta = wanted["metadata"]
         if meta.get("name", where.name) != where.name:
@@ -268,7 +276,7 @@ class Writing:
         wanted.pop("status", None)
         changed = applied(found, wanted, manager=manager, force=force, now=self._storage.now())
         defaulted(where.kind.key, changed)
-        wrong = changes(where.kind.key, found, changed) or problems(where.kind.key, changed)
+        wrong = [*problems(where.kind.key, changed), *changes(where.kind.key, found, changed)]
         if wrong:
             raise invalid(where.kind.resource, where.name, *wrong)
         self._tidy(changed["metadata"])
@@ -288,9 +296,12 @@ class Writing:
         if where.kind.key == NAMESPACES and where.name in KEPT_SPACES:
             raise forbidden(where.kind.resource, where.name, "this namespace may not be deleted")
         preconditions(where.kind.resource, found, options.get("preconditions") or {})
-        left = found if asked.dry else self._end(where.kind.key, found, asked, options)
-        if left is not None or where.kind.returns:
-            return said(left or found)
+        left = None if asked.dry else self._end(where.kind.key, found, asked, options)
+        if left is not None:
+            return said(left)
+        if where.kind.returns:
+            going = {"deletionTimestamp": stamp(self._storage.now()), "deletionGracePeriodSeconds": 0}
+            return said({**found, "metadata": {**found["metadata"], **(going if where.kind.key == PODS else {})}})
         details = {"name": where.name, "group": where.kind.group, "kind": where.kind.plural, "uid": found["metadata"]["uid"]}
         return said(
             {
@@ -363,14 +374,15 @@ def preconditions(of: Resource, found: Object, asked: Object) -> None:
         ApiFailure: 409.
     """
     meta = found["metadata"]
-    for name, word in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+    named_by_kind = Resource(group=of.group, plural=of.kind, kind=of.kind)
+    for name, word, happened in (
+        ("uid", "UID", "deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", "modified"),
+    ):
         wanted = asked.get(name)
         if wanted and wanted != meta[name]:
-            why = (
-                f"the {word} in the precondition ({wanted}) does not match the {word} in record ({meta[name]}). "
-                "The object might have been deleted and then recreated"
-            )
-            raise conflict(of, meta["name"], why)
+            why = f"the {word} in the precondition ({wanted}) does not match the {word} in record ({meta[name]})."
+            raise conflict(named_by_kind, meta["name"], f"{why} The object might have been {happened}")
 
 
 def unsupported() -> ApiFailure:

@@ -16,6 +16,8 @@ from typing import Any
 
 import aiohttp
 
+from responder.sandbox.access import Rule
+
 JSON_PATCH = "application/json-patch+json"
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
@@ -30,13 +32,18 @@ def at(item: Any, path: str) -> Any:
     found = item
     for part in re.split(r"(?<!\\)\.", path):
         name = part.replace("\\.", ".")
-        if isinstance(found, list) and name == "*":
-            return [one for one in found]
-        if isinstance(found, list):
-            found = found[int(name)] if int(name) < len(found) else "-"
+        if isinstance(found, dict):
+            found = found.get(name, "-")
+        elif isinstance(found, list) and int(name) < len(found):
+            found = found[int(name)]
         else:
-            found = found.get(name, "-") if isinstance(found, dict) else "-"
+            return "-"
     return found
+
+
+def _order(cause: Any) -> str:
+    """Return a key: conflicts come in any order, the rest as it is said."""
+    return str(cause.get("field", "")) if cause.get("reason") == "FieldManagerConflict" else ""
 
 
 @dataclass(slots=True)
@@ -62,7 +69,6 @@ class Caller:
     namespace: str
     session: aiohttp.ClientSession
     sandbox: Any = None
-    etcd: str = ""
     lines: list[str] = field(default_factory=list)
     _made: list[str] = field(default_factory=list)
 
@@ -75,7 +81,9 @@ class Caller:
             "Authorization": f"Bearer {token or self.token}", "Content-Type": kind, "Accept": accept, "User-Agent": "probe/1",
         }  # fmt: skip
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        async with self.session.request(method, self.url + path.replace("{ns}", self.namespace), data=data, headers=headers) as answer:
+        async with self.session.request(
+            method, self.url + path.replace("{ns}", self.namespace), data=data, headers=headers
+        ) as answer:
             text = await answer.text()
             try:
                 parsed: Any = json.loads(text)
@@ -98,7 +106,7 @@ class Caller:
             details = body.get("details") or {}
             causes = "".join(
                 f" [{one.get('reason', '')}{' ' + one['field'] if one.get('field') else ''}: {one.get('message', '')}]"
-                for one in details.get("causes") or ()
+                for one in sorted(details.get("causes") or (), key=_order)
             )
             about = " ".join(str(details[name]) for name in ("name", "group", "kind") if details.get(name))
             after = f" retryAfterSeconds={details['retryAfterSeconds']}" if details.get("retryAfterSeconds") else ""
@@ -116,7 +124,11 @@ class Caller:
         text = UID.sub("UID", text.replace(self.namespace, "NS"))
         text = TIME.sub("TIME", text)
         text = re.sub(r"(resource version: |current: |record |precondition |\(|resourceVersion\": \")(\d{2,})\b", r"\1N", text)
-        return re.sub(r"\b([a-z]+-[0-9a-z]{5,10})-[0-9a-z]{5}\b|\b(web|api)-[0-9a-z]{8,10}\b", "NAME", text)
+        return re.sub(
+            r"\bnode-[0-9a-f]{8}\b|\b([a-z]+-[0-9a-z]{5,10})-[0-9a-z]{5}\b|\b(web|api)-([0-9a-z]{8,10}|[0-9a-z]{5})\b",
+            "NAME",
+            text,
+        )
 
     # --- conveniences
 
@@ -226,7 +238,10 @@ class Caller:
                     body = await answer.json()
                     return [{"type": "HTTP", "object": body}]
                 async for line in lines(answer):
-                    events.append(json.loads(line))
+                    event = json.loads(line)
+                    if event["object"].get("metadata", {}).get("name") == "kube-root-ca.crt":
+                        continue
+                    events.append(event)
                     if until(events):
                         return events
         except TimeoutError:
@@ -241,6 +256,27 @@ class Caller:
         meta = item["metadata"]
         notes = f" {json.dumps(meta['annotations'])}" if event["type"] == "BOOKMARK" and meta.get("annotations") else ""
         return self.same(f"{event['type']} {item.get('kind')} {meta.get('name', '-')}{notes}")
+
+    async def restricted(self) -> str:
+        """Return the token of a service account that may list pods here, and nothing else."""
+        user = f"system:serviceaccount:{self.namespace}:small"
+        if self.sandbox is not None:
+            access = self.sandbox.api.access
+            access.users["small"] = user
+            access.rules[user] = [Rule(verbs=("list",), resources=("pods",), groups=("",), namespace=self.namespace)]
+            return "small"
+        await self.make(self.core("serviceaccounts"), {"metadata": {"name": "small"}})
+        role = {"metadata": {"name": "small"}, "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]}
+        await self.make(self.group("rbac.authorization.k8s.io/v1", "roles"), role)
+        binding = {
+            "metadata": {"name": "small"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "small"},
+            "subjects": [{"kind": "ServiceAccount", "name": "small", "namespace": self.namespace}],
+        }
+        await self.make(self.group("rbac.authorization.k8s.io/v1", "rolebindings"), binding)
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        made = await self.make(f"{self.core('serviceaccounts', 'small')}/token", request)
+        return str(made["status"]["token"])
 
     async def clean(self) -> None:
         """Remove what is outside the namespace, and the namespace."""
@@ -269,7 +305,10 @@ def pod(name: str, app: str = "web", **spec: Any) -> dict[str, Any]:
 def workload(name: str = "web", *, image: str = "web:1", pod: Mapping[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     labels = {"app": name}
     template = {"metadata": {"labels": labels}, "spec": pod_spec(name, image, **(pod or {}))}
-    return {"metadata": {"name": name, "labels": labels}, "spec": {"selector": {"matchLabels": labels}, "template": template, **spec}}
+    return {
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": template, **spec},
+    }
 
 
 def config(name: str, **data: str) -> dict[str, Any]:

@@ -36,12 +36,12 @@ async def sandbox() -> AsyncIterator[Caller]:
 
 
 @contextlib.asynccontextmanager
-async def caller(url: str, token: str, *, sandbox: Any = None, etcd: str = "") -> AsyncIterator[Caller]:
+async def caller(url: str, token: str, *, sandbox: Any = None) -> AsyncIterator[Caller]:
     """A caller with a namespace of its own; it is removed, and so is what the probe made outside."""
     connector = aiohttp.TCPConnector(ssl=False, limit=32)
     async with aiohttp.ClientSession(connector=connector, trust_env=False, read_bufsize=1 << 20) as session:
         namespace = f"probe-{secrets.token_hex(4)}"
-        made = Caller(url=url, token=token, namespace=namespace, session=session, sandbox=sandbox, etcd=etcd)
+        made = Caller(url=url, token=token, namespace=namespace, session=session, sandbox=sandbox)
         seen = await made.send("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         assert seen.status == 201, seen.body
         try:

@@ -174,7 +174,7 @@ def control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
 
 
 @contextlib.contextmanager
-def running_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
+def running_control_plane(tmp_path: Path, *controller_flags: str, api_flags: tuple[str, ...] = ()) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager on loopback."""
     etcd = require("etcd", within_assets="etcd")
     apiserver = require("kube-apiserver", within_assets="kube-apiserver")
@@ -218,7 +218,7 @@ def running_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
                     "--etcd-servers", f"http://127.0.0.1:{client}", "--token-auth-file", str(tmp_path / "tokens.csv"),
                     "--service-account-issuer", "https://kubernetes.default.svc", "--service-account-key-file", str(tmp_path / "sa.key"),
                     "--service-account-signing-key-file", str(tmp_path / "sa.key"), "--authorization-mode", "RBAC",
-                    "--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none",
+                    "--service-cluster-ip-range", "10.96.0.0/16", "--endpoint-reconciler-type", "none", *api_flags,
                 ],
                 tmp_path / "apiserver.log",
             )
@@ -237,6 +237,7 @@ def running_control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
                     manager, "--kubeconfig", str(kubeconfig), "--bind-address", "127.0.0.1", "--secure-port", str(free_port()),
                     "--cert-dir", str(tmp_path / "kcm"), "--service-account-private-key-file", str(tmp_path / "sa.key"),
                     "--use-service-account-credentials=false", "--leader-elect=false", "--root-ca-file", str(tmp_path / "certs" / "apiserver.crt"),
+                    *controller_flags,
                 ],
                 tmp_path / "kcm.log",
             )

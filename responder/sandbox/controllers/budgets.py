@@ -37,7 +37,7 @@ def _count(storage: Storage, item: Object) -> None:
         expected, needed = _needed(storage, spec, pods)
     except LookupError as error:
         failed = _condition(status, "SyncFailed", "False", str(error), item, now)
-        made = {**status, "disruptionsAllowed": 0, "observedGeneration": item["metadata"]["generation"], "conditions": [failed]}
+        made = {**status, "disruptionsAllowed": 0, "conditions": [failed]}  # and it never counts as seen
         storage.set_status(BUDGETS, item, made)
         return
     disrupted = _disrupted(pods, status.get("disruptedPods") or {}, now)
@@ -89,13 +89,14 @@ def _scale(storage: Storage, pods: list[Object]) -> int:
     for pod in pods:
         parent = controller_of(pod)
         if parent is None:
-            raise LookupError(f'found no controllers for pod "{pod["metadata"]["name"]}"')
+            continue
         known = storage.by_uid(parent["uid"])
         grand = controller_of(known[1]) if known is not None and known[0] == REPLICA_SETS else None
         if grand is not None:
             known = storage.by_uid(grand["uid"]) or known
         if known is None or known[1]["kind"] not in SCALES:
-            raise LookupError(f"{parent['kind'].lower()}s.apps does not implement the scale subresource")
+            group = parent["apiVersion"].rpartition("/")[0]
+            raise LookupError(f"{parent['kind'].lower()}s.{group} does not implement the scale subresource")
         found[known[1]["metadata"]["uid"]] = int(known[1]["spec"].get("replicas", 1))
     return sum(found.values())
 
