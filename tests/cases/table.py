@@ -84,7 +84,6 @@ NEEDS: Mapping[int, str] = {
     **dict.fromkeys(range(8, 19), "node.drain"),
     **dict.fromkeys(range(19, 22), "node.out_of_service"),
     **dict.fromkeys(range(22, 26), "rules for nodes"),
-    55: "its case (tests/unit/clusters/test_informer.py has the parts)",
     59: "node.out_of_service",
     60: "foreign activity on nodes",
 }

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from responder.clusters.kubernetes import KubernetesAccess
+from responder.clusters.kubernetes.client import KubernetesClient, load_access
+from responder.clusters.kubernetes.informer import LARGEST_LINE, Informer
+from responder.clusters.kubernetes.symptoms import WatchedPod
 from responder.model.action import PatchKind, Verb, Write
 from responder.model.errors import ContestedError, TransientError
 from tests.cases.stage import CLUSTER, Stage, _kubeconfig, rule
 from tests.cases.standin import CRASHING
 
 RESTART = rule("workload.restart")
+
+
+class Named:
+    """Keeps what an informer sees: UID to name."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def put(self, one: WatchedPod) -> None:
+        self.found[one.metadata.uid] = one.metadata.name
+
+    def drop(self, one: WatchedPod) -> None:
+        self.found.pop(one.metadata.uid, None)
+
+    def keep_only(self, uids: set[str]) -> None:
+        self.found = {uid: name for uid, name in self.found.items() if uid in uids}
+
+    def names(self) -> set[str]:
+        return set(self.found.values())
 
 
 async def test_49_the_same_alert_twice_at_two_replicas_is_one_action(stage: Stage) -> None:
@@ -33,6 +57,59 @@ async def test_49_the_same_alert_twice_at_two_replicas_is_one_action(stage: Stag
 
     assert len(done.runs) == 1
     assert [one.status for one in stage.writes()] == [200]
+
+
+async def test_55_a_watch_that_ends_in_every_way_misses_nothing(stage: Stage) -> None:
+    """Closed at once, silent, 410 as an event and as a status, a proxy's page, a 503, a line beyond all bounds: it goes on from where it was, or lists anew."""
+    gone = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "reason": "Expired",
+        "code": 410,
+        "message": "too old resource version: 1 (2)",
+    }
+    ends: list[tuple[str, Any, bool]] = [
+        ("closed at once", [], False),
+        ("nothing is heard", "silence", False),
+        ("410 as an event", [json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n"], True),
+        ("410 as a status", (410, {}, gone), True),
+        ("a page of a proxy in the stream", [b"<html>502 Bad Gateway</html>\n"], False),
+        ("a page of a proxy instead of it", (503, {}, b"<html>no upstream</html>"), False),
+        ("half a line", [b'{"type":"ADDED","obj'], False),
+        ("a line beyond all bounds", [b"x" * (LARGEST_LINE + 2)], False),
+    ]
+    access = KubernetesAccess(name=CLUSTER, kubeconfig=str(stage.folder / "watched"))
+    (stage.folder / "watched").write_text(json.dumps(_kubeconfig(stage.wire.url)))
+    client = KubernetesClient(CLUSTER, await load_access(CLUSTER, in_cluster=False, kubeconfig=access.kubeconfig, context=""))
+    seen = Named()
+    path = stage.path("pods", api="v1")
+    informer = Informer(client, path, WatchedPod, seen, silent_for=timedelta(seconds=3))
+    following = asyncio.create_task(informer.run())
+    try:
+        for number, (what, end, lists_anew) in enumerate(ends):
+            lists = sum(1 for one in stage.wire.sent if one.path == path and one.body is None)
+            if number:
+                await asyncio.sleep(1.1)  # a watch that was good for more than a second: no back-off is owed
+            stage.wire.ends.append(end)
+            await stage.create(
+                "pods", {"metadata": {"name": f"before-{number}"}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}}
+            )
+            await stage.delete("pods", f"before-{number - 1}", api="v1") if number else None
+
+            async def holds(number: int = number) -> bool:
+                return not stage.wire.ends and seen.names() == {f"before-{number}"}
+
+            await stage.until(holds, what=f"after '{what}' what was seen is what is there: {seen.names()}")
+            again = sum(1 for one in stage.wire.sent if one.path == path and one.body is None)
+            assert (again > lists) is (lists_anew or not number), what
+        watched = [one for one in stage.wire.sent if one.path == path and one.body is not None]
+
+        assert len(watched) <= 4 * len(ends), "it is no busy loop"
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await client.close()
 
 
 async def test_56_a_token_that_expires_is_loaded_anew_without_a_restart(stage: Stage) -> None:

@@ -37,6 +37,8 @@ class Wire:
         token: What the service has to show; "" for anything.
         before: Awaited before a write is forwarded, once: lets the world change between a plan and its write.
         sent: Everything that went through.
+        ends: How the next watches end, one each: lines to send instead of the upstream's before the stream is closed, ``silence``
+            for a connection that stays and says nothing, or an answer instead of a stream; the one that is open now is closed.
     """
 
     upstream: str
@@ -46,6 +48,7 @@ class Wire:
     before: Callable[[], Awaitable[None]] | None = None
     token: str = ""
     sent: list[Sent] = field(default_factory=list)
+    ends: list[list[bytes] | Answer | str] = field(default_factory=list)
     url: str = ""
     _runner: web.AppRunner | None = None
     _session: aiohttp.ClientSession | None = None
@@ -99,6 +102,8 @@ class Wire:
             self._note(request, body, status)
             content = said if isinstance(said, bytes) else json.dumps(said).encode()
             return web.Response(status=status, headers=headers, body=content)
+        if "watch" in request.query:
+            return await self._watch(request)
         headers = {name: value for name, value in request.headers.items() if name in {"Content-Type", "Accept", "User-Agent"}}
         url = self.upstream + request.path_qs
         async with self._session.request(request.method, url, data=raw or None, headers={**headers, **self.headers}) as answer:
@@ -106,6 +111,36 @@ class Wire:
             self._note(request, body, answer.status)
             passed = {name: value for name, value in answer.headers.items() if name in {"Content-Type", "Retry-After"}}
             return web.Response(status=answer.status, headers=passed, body=content)
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        """Pass a watch on piece by piece, or end it as it is to end."""
+        assert self._session is not None
+        end = self.ends.pop(0) if self.ends else None
+        self._note(request, dict(request.query), end[0] if isinstance(end, tuple) else 200)
+        if isinstance(end, tuple):
+            status, headers, said = end
+            content = said if isinstance(said, bytes) else json.dumps(said).encode()
+            return web.Response(status=status, headers=headers, body=content)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        if isinstance(end, str):
+            await self._released.wait()
+            return response
+        if isinstance(end, list):
+            for line in end:
+                await response.write(line)
+            return response
+        async with self._session.get(self.upstream + request.path_qs, headers=self.headers) as answer:
+            while not self.ends:
+                try:
+                    async with asyncio.timeout(0.05):
+                        piece = await answer.content.readany()
+                except TimeoutError:
+                    continue
+                if not piece:
+                    break
+                await response.write(piece)
+        return response
 
     def _note(self, request: web.Request, body: Any, status: int) -> None:
         sent = Sent(method=request.method, path=request.path, body=body, kind=request.content_type, status=status, at=self.now())
