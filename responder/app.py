@@ -49,6 +49,7 @@ from responder.ports import (
 from responder.rules.matchers import parse_matchers
 from responder.service.asking import Asker
 from responder.service.auditor import Auditor
+from responder.service.backlog import Backlog
 from responder.service.contacts import Contacts
 from responder.service.doctor import Doctor, DoctorParts
 from responder.service.explain import Explainer
@@ -504,7 +505,13 @@ def _assemble(
         metrics=metrics,
         entitlements=settings.entitlements(),
     )
-    intake = Intake(store=store, clock=clock, largest=settings.http.largest_body, absorb=settings.http.absorb)
+    intake = Intake(
+        store=store,
+        clock=clock,
+        largest=settings.http.largest_body,
+        absorb=settings.http.absorb,
+        backlog=Backlog(most=settings.http.most_waiting),
+    )
 
     supervisor = Supervisor(
         store=store,
@@ -515,6 +522,7 @@ def _assemble(
         observer=Observer(views=views, store=store),
         metrics=metrics,
         replica=replica,
+        backlog=intake.backlog,
     )
     silent_after = {name: one.silent_after for name, one in settings.sources.items() if one.silent_after is not None}
     ourselves = SelfWatch(store=store, clock=clock, silent_after=silent_after)

@@ -193,6 +193,7 @@ class HttpSettings(_Model):
         public_url: How people reach it; pages link there. Empty leaves links out.
         authentication: False lets everybody do everything; only for a loopback demonstration.
         largest_body: Bytes; Azure Monitor sends 256 KB at most, Alertmanager more in a storm.
+        most_waiting: Deliveries that may wait to be routed; beyond it senders get 503 with Retry-After until it is worked off.
         absorb: A sender's retry of its newest body within the same span of this length is taken as a retry and not as a repeat.
         drain: What is in flight at shutdown gets this long.
         entra: Whose tokens are taken by sources with ``entra``.
@@ -203,6 +204,7 @@ class HttpSettings(_Model):
     authentication: bool = True
     tokens: tuple[TokenSettings, ...] = ()
     largest_body: int = Field(default=1 << 20, ge=1024, le=64 << 20)
+    most_waiting: int = Field(default=20_000, ge=1)
     absorb: Duration = timedelta(minutes=10)
     drain: Duration = timedelta(seconds=20)
     entra: EntraSettings | None = None

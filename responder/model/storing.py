@@ -207,14 +207,12 @@ class Counts:
         claimed_by: Incident that has its hand on the target; "" when none other.
         same_symptom: Distinct targets of incidents of this mode with this symptom that opened within the window and after the last storm ended,
             this one included.
-        rank: How many of those came before this one.
     """
 
     in_flight: int = 0
     recent_actions: int = 0
     claimed_by: str = ""
     same_symptom: int = 1
-    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ import msgspec
 from responder.model.errors import IntakeFullError, MalformedError, OversizeError
 from responder.model.storing import NewDelivery
 from responder.ports import Clock, Store
+from responder.service.backlog import Backlog
 
 ABSORB = timedelta(minutes=10)
 """A retry within the same ten minutes is absorbed; a later repeat is a delivery of its own. Source: ARCHITECTURE.md, ``deliveries``."""
@@ -27,16 +28,25 @@ class Intake:
     Attributes:
         largest: Bytes of the largest body taken.
         most_waiting: Deliveries being stored at once before senders are told to come back.
+        backlog: Those that are stored and wait to be routed, with the most that may.
     """
 
     def __init__(
-        self, *, store: Store, clock: Clock, largest: int = 1 << 20, most_waiting: int = 500, absorb: timedelta = ABSORB
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        largest: int = 1 << 20,
+        most_waiting: int = 500,
+        absorb: timedelta = ABSORB,
+        backlog: Backlog | None = None,
     ) -> None:
         self._bucket_seconds = max(1, int(absorb.total_seconds()))
         self._store = store
         self._clock = clock
         self.largest = largest
         self.most_waiting = most_waiting
+        self.backlog = backlog or Backlog()
         self._waiting = 0
 
     async def accept(
@@ -63,7 +73,7 @@ class Intake:
         Raises:
             OversizeError: Larger than ``largest``.
             MalformedError: Not JSON.
-            IntakeFullError: Too much is being stored already.
+            IntakeFullError: Too much is being stored already, or waits to be routed.
             StoreUnavailableError: The store cannot be written now.
         """
         if len(body) > self.largest:
@@ -74,6 +84,8 @@ class Intake:
             raise MalformedError(f"the body is not JSON: {problem}") from problem
         if self._waiting >= self.most_waiting:
             raise IntakeFullError(f"{self._waiting} deliveries are being stored already; come back")
+        if self.backlog.full:
+            raise IntakeFullError(f"{self.backlog.waiting} deliveries wait to be routed already; come back")
         self._waiting += 1
         try:
             delivery = NewDelivery(
@@ -86,6 +98,8 @@ class Intake:
                 sender=sender,
             )
             (stored,) = await self._store.accept([delivery])
+            if stored:
+                self.backlog.came()
             return stored
         finally:
             self._waiting -= 1

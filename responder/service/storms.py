@@ -12,7 +12,6 @@ from datetime import timedelta
 
 from responder.model.cluster import Snapshot
 from responder.model.incident import Incident, Mode, Phase
-from responder.model.storing import Counts
 from responder.policy import storms
 from responder.policy.containment import containers, lost_node
 from responder.policy.grouping import key_of
@@ -20,7 +19,9 @@ from responder.ports import Clock, Store
 from responder.service.names import incident_id
 
 REMEMBERED_FOR = timedelta(seconds=1)
-SAMPLED_FOR = timedelta(hours=1)
+SAMPLED_FOR = timedelta(minutes=10)
+"""What was captured earlier is no sample of a storm that begins now."""
+
 MOST_SYMPTOMS = 1_000
 MOST_REMEMBERED = 10_000
 
@@ -73,16 +74,17 @@ class Storms:
         """Remember nothing of a cluster's storm."""
         self._parents.pop(storms.parent_key(one.cluster, one.mode), None)
 
-    def may_sample(self, child: Incident, counts: Counts | None) -> bool:
-        """Tell whether a child may have its evidence taken although it is part of a storm: one of the first five, and five at most."""
-        if counts is not None and counts.rank >= storms.SAMPLES:
-            return False
+    def wants_sample(self, child: Incident) -> bool:
+        """Tell whether evidence of an incident would be one of the five samples of a storm of its symptom."""
         taken = self._taken(child)
-        return child.id in taken or len(taken) < storms.SAMPLES
+        return child.evidence_at is None and (child.id in taken or len(taken) < storms.SAMPLES)
 
-    def sampled(self, child: Incident) -> None:
-        """Note that evidence of an incident is taken."""
-        self._taken(child).add(child.id)
+    def take_sample(self, child: Incident) -> bool:
+        """Take one of the five for this incident, and tell whether it has it; without waiting in between, so that there are never six."""
+        wanted = self.wants_sample(child)
+        if wanted:
+            self._taken(child).add(child.id)
+        return wanted
 
     def _taken(self, child: Incident) -> set[str]:
         name = f"{child.mode}/{child.cluster}/{child.symptom}"

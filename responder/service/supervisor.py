@@ -13,6 +13,7 @@ from datetime import timedelta
 from responder.model.errors import StoreUnavailableError
 from responder.model.storing import Replica
 from responder.ports import Clock, Source, Store
+from responder.service.backlog import Backlog
 from responder.service.observer import Observer
 from responder.service.outbox import Outbox
 from responder.service.router import Router
@@ -53,8 +54,10 @@ class Supervisor:
         observer: Observer,
         metrics: Metrics,
         replica: Replica,
+        backlog: Backlog,
     ) -> None:
         self._replica = replica
+        self._backlog = backlog
         self._steady = True
         self.replicas: Sequence[Replica] = ()
         self._store = store
@@ -87,7 +90,7 @@ class Supervisor:
                 return await self._worker.work_due(incidents)
 
             loops = [
-                asyncio.create_task(self._loop("router", self._router.route_due), name="router"),
+                asyncio.create_task(self._loop("router", self._route), name="router"),
                 asyncio.create_task(self._loop("worker", work), name="worker"),
                 asyncio.create_task(self._loop("outbox", self._outbox.send_due), name="outbox"),
                 asyncio.create_task(self._every(HEARTBEAT, self._heartbeat), name="heartbeat"),
@@ -107,6 +110,11 @@ class Supervisor:
             for task in asyncio.all_tasks():
                 if task.get_name().startswith("incident "):
                     task.cancel()
+
+    async def _route(self) -> int:
+        routed = await self._router.route_due()
+        self._backlog.went(routed)
+        return routed
 
     def stuck(self) -> list[str]:
         """Return the loops that have not turned for ``TURNS_WITHIN``: hanging, or without a store."""
@@ -189,4 +197,5 @@ class Supervisor:
         if self._steady and not self._store.steady():
             logger().warning("clock_unsteady", why="just started, or the store's clock stepped: no write for one lease")
         self._steady = self._store.steady()
-        self._metrics.backlog.set(await self._store.backlog())
+        self._backlog.counted(await self._store.backlog())
+        self._metrics.backlog.set(self._backlog.waiting)

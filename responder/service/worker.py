@@ -193,7 +193,6 @@ class Worker:
                 return
             denied = None
             if decision.capture:
-                self._parts.storms.sampled(decision.incident)
                 decision = await self._with_evidence(held, decision)
             committed_incident = held.incident
             held.incident = decision.incident
@@ -293,7 +292,7 @@ class Worker:
         if silent and parts.contacts.waits(incident.cluster, incident.mode, incident.target.identity) < LEAST_SILENT:
             silent = ""
         counts = {} if parked else await self._counts(incident, held.rules)
-        sample = incident.evidence_at is None and parts.storms.may_sample(incident, next(iter(counts.values()), None))
+        sample = not parked and parts.storms.take_sample(incident)
         return Case(
             incident=incident,
             now=self._clock.now(),
@@ -328,6 +327,8 @@ class Worker:
         if incident.phase not in {Phase.OPEN, Phase.WAITING} or any(
             signal.kind is not SignalKind.FIRED for signal in held.claimed.signals
         ):
+            return False
+        if self._parts.storms.wants_sample(incident):
             return False
         waits = incident.phase is Phase.WAITING and incident.reason is Reason.STORM
         return not waits or self._clock.now() < storms.look_at(incident, children=_children(parent, {}))

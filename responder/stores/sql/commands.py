@@ -103,13 +103,11 @@ def _recent(db: Connection, now: int, scopes: Scopes) -> int:
 def counts(db: Connection, now: int, incident: Incident, scopes: Scopes, symptom_window: timedelta) -> Counts:
     """Count what limits are judged by."""
     other = _holder(db, scopes.target, incident.id)
-    same, rank = parents.opened_lately(db, now, incident, symptom_window)
     return Counts(
         in_flight=_running(db, scopes.scope, incident.id),
         recent_actions=_recent(db, now, scopes),
         claimed_by=other[0] if other else "",
-        same_symptom=same,
-        rank=rank,
+        same_symptom=parents.opened_lately(db, now, incident, symptom_window),
     )
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, case, distinct, func, insert, select, tuple_, update
+from sqlalchemy import Connection, distinct, func, insert, select, update
 
 from responder.model.incident import EntryKind, Incident, Phase, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Scopes, StormCounts
 from responder.policy import storms
 from responder.stores.sql import incidents, tables
-from responder.stores.sql.codec import millis, pack, span, unpack_incident
+from responder.stores.sql.codec import pack, span, unpack_incident
 
 T = tables.incidents
 S = tables.signals
@@ -74,20 +74,13 @@ def let_go(db: Connection, now: int, parent: Incident) -> None:
         db.execute(update(T).where(T.c.id.in_(some)).values(wake_at=now, wake=T.c.wake + 1, parent=""))
 
 
-def opened_lately(db: Connection, now: int, child: Incident, window: timedelta) -> tuple[int, int]:
-    """Return how many targets share a child's symptom, and how many of their incidents came before it.
-
-    Counted are distinct targets of incidents of its mode, opened within the window and after the last storm.
-    """
+def opened_lately(db: Connection, now: int, child: Incident, window: timedelta) -> int:
+    """Return how many distinct targets share a child's symptom: of its mode, opened within the window and after the last storm."""
     since = _since(db, now, child, window)
-    opened_at = millis(child.reopened_at or child.opened_at)
-    earlier = tuple_(T.c.opened_at, T.c.id) < tuple_(opened_at, child.id)
-    row = db.execute(
-        select(func.count(distinct(T.c.target)), func.sum(case((earlier, 1), else_=0))).where(
-            T.c.cluster == child.cluster, T.c.symptom == child.symptom, T.c.mode == str(child.mode), T.c.opened_at > since
-        )
-    ).one()
-    return int(row[0]), int(row[1] or 0)
+    query = select(func.count(distinct(T.c.target))).where(
+        T.c.cluster == child.cluster, T.c.symptom == child.symptom, T.c.mode == str(child.mode), T.c.opened_at > since
+    )
+    return int(db.execute(query).scalar() or 0)
 
 
 def _since(db: Connection, now: int, one: Incident, window: timedelta) -> int:

@@ -24,7 +24,7 @@ from responder.policy.signals import take_in
 from tests import builders as make
 
 M, S = timedelta(minutes=1), timedelta(seconds=1)
-MANY = {"crash": Counts(same_symptom=6, rank=5)}
+MANY = {"crash": Counts(same_symptom=6)}
 CAUSE = storms.of_symptom("crash")
 OVER = Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, "2 targets")
 STANDS = Verdict(Ruling.REFUSE, Reason.SAME_SYMPTOM, "9 targets")

@@ -11,6 +11,7 @@ import pytest
 from responder.model.errors import IntakeFullError, MalformedError, OversizeError
 from responder.model.storing import NewDelivery
 from responder.ports import Store
+from responder.service.backlog import Backlog
 from responder.service.intake import Intake
 from tests.fakes.clock import FakeClock
 
@@ -42,6 +43,23 @@ async def test_a_full_intake_tells_senders_to_come_back_and_takes_them_again_aft
 
     assert await intake.accept(source="s", source_name="n", body=b"{}")
     assert len(store.stored) == 3
+
+
+async def test_more_deliveries_than_may_wait_to_be_routed_are_refused_until_some_are() -> None:
+    """Stored is not worked off: a storm that is faster than the router is held at the door, and not on the disk."""
+    store = SlowStore()
+    store.go.set()
+    intake = Intake(store=cast("Store", store), clock=FakeClock(), backlog=Backlog(most=2))
+    for number in range(2):
+        await intake.accept(source="s", source_name="n", body=b"[%d]" % number)
+
+    with pytest.raises(IntakeFullError, match="wait to be routed"):
+        await intake.accept(source="s", source_name="n", body=b"{}")
+    intake.backlog.went(1)
+
+    assert await intake.accept(source="s", source_name="n", body=b"{}")
+    intake.backlog.counted(0)
+    assert not intake.backlog.full
 
 
 @pytest.mark.parametrize(
