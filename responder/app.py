@@ -440,7 +440,17 @@ def _assemble(
         hosts=_hosts(settings),
         components=_components(settings, known),
     )
-    reader = Reader(views=views, store=store, clock=clock, catalogue=known, clouds=clouds, reach=reach, contacts=contacts)
+    brings_events = any(isinstance(one, (EventGridSettings, ServiceBusSettings)) for one in settings.sources.values())
+    reader = Reader(
+        views=views,
+        store=store,
+        clock=clock,
+        catalogue=known,
+        clouds=clouds,
+        reach=reach,
+        contacts=contacts,
+        cluster_ids={name: one.resource_id for name, one in settings.clusters.items()} if brings_events else None,
+    )
     identities = [
         ClusterIdentity(name=name, labels=one.labels, resource_id=one.resource_id.lower())
         for name, one in settings.clusters.items()

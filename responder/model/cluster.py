@@ -443,6 +443,7 @@ class Snapshot:
         events: Newest first, at most 100.
         cloud: What the cloud says of the cluster; None where it has none or was not asked (then ``gaps`` has ``cloud``).
         reach: Of a cluster target: whether its API answers us.
+        maintenance: Of a node target: what Azure said by its events that it is doing to the machine, its pool or its cluster itself, in sentences.
         gaps: Sources that could not be read, each with the reason: ``{"quotas": "403 forbidden: list resourcequotas"}``.
     """
 
@@ -458,6 +459,7 @@ class Snapshot:
     events: tuple[EventSnapshot, ...] = ()
     cloud: CloudSnapshot | None = None
     reach: ReachSnapshot | None = None
+    maintenance: tuple[str, ...] = ()
     gaps: Mapping[str, str] = field(default_factory=dict)
 
 

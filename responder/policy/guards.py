@@ -251,7 +251,8 @@ def foreign_activity(snapshot: Snapshot | None, *, facts: Mapping[str, Any], act
     """Refuse while a rollout that is not ours progresses: it is waited for.
 
     A rollback may interrupt a rollout whose new pods fail (that is what it is for). ``ours``: a rung of this incident began it.
-    On a node: auto-repair, autoscaler, Karpenter, an upgrade, a cordon that is not ours, the holder of its Lease.
+    On a node: auto-repair, autoscaler, Karpenter, an upgrade, a cordon that is not ours, the holder of its Lease, what Azure's events say is under way
+    (``policy.maintenance``).
     """
     if snapshot is not None and snapshot.node is not None:
         return node_activity(snapshot)
@@ -270,7 +271,7 @@ def node_activity(snapshot: Snapshot) -> Verdict:
     for gap in ("events", "lease_holder"):
         if gap in snapshot.gaps:
             return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"{gap.replace('_', ' ')} not read: {snapshot.gaps[gap]}")
-    who = on_node.at_work(snapshot, now=snapshot.read_at)
+    who = on_node.at_work(snapshot, now=snapshot.read_at) or "; ".join(snapshot.maintenance)
     if who:
         return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, who)
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)

@@ -22,6 +22,7 @@ from responder.model.incident import Incident, Instance
 from responder.model.reason import Reason
 from responder.model.rule import Call
 from responder.model.target import Target, TargetKind
+from responder.policy import maintenance
 from responder.policy.facts import facts_of
 from responder.policy.grouping import fires
 from responder.ports import Clock, Cloud, ClusterView, Store
@@ -38,6 +39,9 @@ READ_WITHIN = timedelta(seconds=12)
 CLOUD_WITHIN = timedelta(seconds=10)
 AZURE = "azure://"
 """Before the machine's resource id in a Node's providerID. Source: cloud-provider-azure."""
+
+MOST_EVENTS = 1000
+"""Of Azure's events, the newest."""
 
 STEADY_FOR = timedelta(minutes=2)
 """Ready this long without a failing pod, a revision is remembered as healthy."""
@@ -64,7 +68,21 @@ class Reader:
         clouds: Mapping[str, Cloud] | None = None,
         reach: Reach | None = None,
         contacts: Contacts | None = None,
+        cluster_ids: Mapping[str, str] | None = None,
     ) -> None:
+        """Take where everything is read from.
+
+        Args:
+            views: Of all configured clusters.
+            store: Ours.
+            clock: Ours.
+            catalogue: Of checks.
+            clouds: Of clusters that have one.
+            reach: Reads cluster targets.
+            contacts: Which clusters answer.
+            cluster_ids: ARM ids of clusters, "" for one without: what Azure's events say is read for nodes. None where no source brings events.
+        """
+        self._cluster_ids = cluster_ids
         self._contacts = contacts or Contacts(clock=clock)
         self._views = views
         self._clouds = clouds or {}
@@ -116,7 +134,21 @@ class Reader:
                 self._contacts.failed(target.cluster, error)
                 raise
             self._contacts.answered(target.cluster)
-        return await self._with_cloud(await self._remember(snapshot), ask)
+        return await self._with_cloud(await self._with_events(await self._remember(snapshot)), ask)
+
+    async def _with_events(self, snapshot: Snapshot) -> Snapshot:
+        """Add to a node what Azure says that it is doing to it, its pool or its cluster itself."""
+        if self._cluster_ids is None or snapshot.node is None:
+            return snapshot
+        node = snapshot.node.node
+        events = await self._store.events(within=maintenance.SEEN_WITHIN, limit=MOST_EVENTS)
+        found = maintenance.touching(
+            maintenance.under_way(events, now=self._clock.now()),
+            cluster_id=self._cluster_ids.get(snapshot.target.cluster, ""),
+            pool=node.pool,
+            provider_id=node.provider_id,
+        )
+        return replace(snapshot, maintenance=tuple(one.what for one in found))
 
     async def _with_cloud(self, snapshot: Snapshot, ask: CloudAsk | None) -> Snapshot:
         """Add what the cloud says where the target needs it; a cloud that does not answer is a gap."""

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from responder.model.incident import Mode
+from responder.model.reason import Reason
 from tests.scenario.conftest import World
 
 OURS = "/subscriptions/00000000-0000-0000-0000-00000000000a"
@@ -212,3 +213,46 @@ async def test_what_a_source_may_not_speak_for_is_kept_listed_and_never_acted_on
     _, deliveries, _ = await world.call("GET", "/v1/deliveries")
     assert all("sources." in one["note"] for one in deliveries["deliveries"])
     assert await world.incidents() == await world.incidents(mode=Mode.SHADOW) == []
+
+
+def planned(status: str, *, at: str) -> dict[str, Any]:
+    properties = {
+        "eventId": "e1",
+        "eventStatus": status,
+        "eventDetails": "node image upgrade",
+        "resources": [CLUSTER],
+        "resourceType": "ManagedCluster",
+    }
+    return {
+        "specversion": "1.0", "id": f"e1-{status}", "source": OURS, "subject": f"{CLUSTER}/scheduledEvents/e1", "time": at,
+        "type": "Microsoft.ResourceNotifications.ContainerServiceEventResources.ScheduledEventEmitted", "data": {"resourceInfo": {"properties": properties}},
+    }  # fmt: skip
+
+
+async def test_a_node_is_left_to_azure_while_it_maintains_the_cluster(grid: World) -> None:
+    """Foreign activity: waited for, with Azure's words; when it is over the ladder goes on."""
+    world = grid
+    world.config["act"] = ["node-not-ready"]
+    world.config["clusters"]["sandbox"]["resource_id"] = CLUSTER
+    world.cluster.deployment("shop", "api", image="shop/api:1", replicas=3)
+    await world.cluster.wait_for(lambda: world.cluster.available("shop", "api"), within=120)
+    node = world.cluster.pods("shop", "api")[0]["spec"]["nodeName"]
+    await world.start()
+    assert (await world.call("POST", PATH, planned("Started", at=world.clock.now().isoformat())))[0] == 202
+    world.cluster.silence(node)
+    await world.alert("KubeNodeNotReady", node=node)
+
+    async def waits() -> bool:
+        found = await world.incidents()
+        return len(found) == 1 and found[0].reason is Reason.FOREIGN_ACTIVITY
+
+    await world.until(waits, within=30)
+    waiting = await world.only()
+    before = [one for one in world.cluster.writes if one.name == node]
+    await world.call("POST", PATH, planned("Completed", at=world.clock.now().isoformat()))
+    await world.until(lambda: [one for one in world.cluster.writes if one.name == node], within=30)
+
+    assert str(waiting.target) == f"node/{node}"
+    assert "AKS maintenance has begun" in waiting.detail
+    assert "node image upgrade" in waiting.detail
+    assert before == []

@@ -43,6 +43,7 @@ OTHERS = [
     ({"this": make.node(unschedulable=True)}, "somebody else cordoned"),
     ({"events": (repairs("NodeRebootStart", timedelta(minutes=3)),)}, "auto-repair"),
     ({"held_by": "self-node-remediation"}, "holds its Lease"),
+    ({"maintenance": ("AKS is rolling pool user1 since 2026-01-05 11:50 UTC",)}, "rolling pool user1"),
 ]
 
 
