@@ -602,7 +602,7 @@ def _tell_people(desk: Desk) -> Decision:
     wait = case.house.limits.group_wait
     reason = page_reason(desk.incident, page=page, group_wait=wait, now=case.now)
     before = desk.incident.escalation
-    if desk.incident.parent:
+    if desk.incident.parent or (case.storm and reason is Reason.OPENED):  # also of a child that is healthy again and proves it
         reason = None
     later = storms.pages_at(desk.incident) if storms.is_parent(desk.incident) else case.now
     if not desk.incident.parent and later <= case.now:  # a child's levels keep their times, and go on when it is let go

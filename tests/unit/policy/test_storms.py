@@ -15,6 +15,7 @@ from responder.model.action import Outcome
 from responder.model.health import Health, Ruling, Verdict
 from responder.model.incident import Escalation, Incident, Mode, Phase, Signal, SignalKind
 from responder.model.reason import Reason
+from responder.model.rule import PageWhen
 from responder.model.storing import Counts, StormCounts
 from responder.policy import storms
 from responder.policy.case import Case, Decision
@@ -122,6 +123,19 @@ def test_a_child_neither_climbs_nor_pages(read: Health) -> None:
 
     assert outcome(decision) == (Phase.WAITING, Reason.STORM)
     assert (decision.tells, decision.intend, decision.incident.escalation) == ((), None, told)
+
+
+def test_a_child_that_is_healthy_again_while_its_storm_stands_calls_nobody() -> None:
+    """Its rule would page at the opening; the storm's page was that page. What went elsewhere by itself recovers without a word."""
+    rule = replace(make.rule(), page=PageWhen.OPEN)
+    late = make.NOON + 5 * M
+    healthy = make.reading(Health.HEALTHY, at=late)
+    case = make.case(child(leader=rule.name), rules={rule.name: rule}, reading=healthy, now=late)
+
+    inside, outside = decide(replace(case, storm="inc-9")), decide(case)
+
+    assert (inside.incident.phase, inside.tells) == (Phase.VERIFYING, ())
+    assert [one.level for one in outside.tells] == [1]
 
 
 def test_what_was_begun_before_the_storm_is_proven_in_it_and_then_waits() -> None:
