@@ -30,7 +30,6 @@ from responder.actions.node_cordon import (
 )
 from responder.actions.nodes import Fate, PodVerdict
 from responder.actions.planning import Action, PlanInput
-from responder.actions.pod_removal import GRACE_MARGIN
 from responder.model.action import End, Outcome, Permission, Plan, Refusal, Step, Verb, Wait, Write
 from responder.model.cluster import NodeDetail, PodSnapshot, Snapshot
 from responder.model.reason import Reason
@@ -181,7 +180,10 @@ def _blocked(detail: NodeDetail, pod: PodSnapshot) -> str:
 
 
 def _finish(detail: NodeDetail, leaving: Sequence[PodSnapshot], *, now: datetime) -> Step:
-    """Wait for what terminates, each as long as its own grace period; on a dead node nobody confirms, so that is said and not waited for."""
+    """Wait for what terminates; on a dead node nobody confirms, so that is said and not waited for.
+
+    How long is the rung's to say, which has at least the longest grace period: ``deletionTimestamp`` is the API server's clock, not ours.
+    """
     node = detail.node
     if not leaving:
         cordoned_at = _when(node.cordoned_for)
@@ -198,15 +200,9 @@ def _finish(detail: NodeDetail, leaving: Sequence[PodSnapshot], *, now: datetime
     if node.ready == "Unknown":
         said = f"node {node.name} is not drained: {len(leaving)} pods still terminate on a dead node, which cannot confirm it: {names}"
         return End(outcome=Outcome.DONE, reason=Reason.DONE, detail=said)
-    late = [pod for pod in leaving if pod.deleting_since is not None and now - pod.deleting_since > GRACE_MARGIN]
-    if late:
-        held = "; ".join(
-            f"pod {pod.namespace}/{pod.name} should have ended at {pod.deleting_since:%H:%M:%S}: "
-            + (f"finalizer {', '.join(pod.finalizers)}" if pod.finalizers else "its kubelet does not confirm")
-            for pod in late[:3]
-        )
-        return End(outcome=Outcome.REFUSED, reason=Reason.DRAIN_BLOCKED, detail=held)
-    return Wait(again_in=LOOK_AGAIN, detail=f"{len(leaving)} pods terminate: {names}", refuses=Reason.DRAIN_BLOCKED)
+    held = sorted({name for pod in leaving for name in pod.finalizers})
+    said = f"{len(leaving)} pods terminate: {names}" + (f"; held by finalizer {', '.join(held)}" if held else "")
+    return Wait(again_in=LOOK_AGAIN, detail=said, refuses=Reason.DRAIN_BLOCKED)
 
 
 def _when(mark: str) -> datetime | None:

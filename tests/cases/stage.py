@@ -11,7 +11,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from responder.service.intake import Intake
 from responder.service.worker import Worker
 from responder.settings import load_settings
 from responder.stores.sql.store import open_memory
-from tests.cases.standin import STRATEGIC, Looks, StandIn
+from tests.cases.standin import NODES, STRATEGIC, Looks, StandIn
 from tests.cases.wire import Sent, Wire
 
 CLUSTER = "stage"
@@ -205,6 +205,54 @@ class Stage:
         except TimeoutError:
             raise TimeoutError(f"within {WITHIN:g} s it never was so that {what}") from None
 
+    # --- nodes
+
+    async def nodes(self, count: int = 3, **labels: str) -> list[str]:
+        """Make nodes of this stage's own, which its pods run on from now on; the three that are always there run nothing of it."""
+        names = [f"{self.namespace}-n{number}" for number in range(count)]
+        for name in names:
+            await self.standin.node(name, **{"agentpool": "user", **labels})
+        self.standin.names = names
+        return names
+
+    async def node(self, name: str) -> Any:
+        return msgspec.json.decode(await self.api.send("GET", f"/api/v1/nodes/{name}"))
+
+    async def change_node(self, name: str, body: Mapping[str, Any]) -> None:
+        await self.api.send("PATCH", f"/api/v1/nodes/{name}", body=body, content_type="application/merge-patch+json")
+
+    async def on(self, node: str, **more: Any) -> None:
+        """Run a workload whose pods all land on one node; later ones go where there is room."""
+        self.standin.pinned = node
+        await self.workload(**more)
+        self.standin.pinned = ""
+
+    async def pods_on(self, node: str) -> list[str]:
+        """Name the pods on a node, terminating ones included."""
+        found = (await self.get("pods", api="v1"))["items"]
+        return sorted(one["metadata"]["name"] for one in found if one["spec"].get("nodeName") == node)
+
+    async def repair(self, node: str, reason: str) -> None:
+        """Record an Event of AKS auto-repair about a node."""
+        at = stamp_of(self.clock.now())
+        body = {
+            "metadata": {"name": f"{node}.{secrets.token_hex(4)}", "namespace": "default"}, "reason": reason, "message": reason,
+            "involvedObject": {"kind": "Node", "name": node, "uid": node}, "source": {"component": "aks-auto-repair"},
+            "type": "Normal", "count": 1, "firstTimestamp": at, "lastTimestamp": at,
+        }  # fmt: skip
+        await self.api.send("POST", "/api/v1/namespaces/default/events", body=body)
+
+    def machines(self, word: str) -> None:
+        """Let the cloud say this of every machine, as ARM would."""
+        reader = self.parts.views[CLUSTER]._node_reader  # type: ignore[attr-defined]
+        read = reader.snapshot
+
+        async def told(*args: Any, **more: Any) -> Snapshot:
+            found: Snapshot = await read(*args, **more)
+            return found if found.node is None else replace(found, node=replace(found.node, machine=word))
+
+        reader.snapshot = told
+
     # --- the service
 
     async def serve(self, *rules: Mapping[str, Any]) -> App:
@@ -377,6 +425,9 @@ async def staged(back_end: str, url: str, folder: Path, *, world: str = "none", 
         await stage.close()
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
+        for name in set(standin.names) - set(NODES):
+            with contextlib.suppress(RemoteError):
+                await api.send("DELETE", f"/api/v1/nodes/{name}")
         with contextlib.suppress(RemoteError):
             await api.send("DELETE", f"/api/v1/namespaces/{namespace}")
         await view.close()

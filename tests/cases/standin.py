@@ -64,6 +64,9 @@ class StandIn:
         images: Image to how its pods look; FINE when not named.
         pods: UID to how that pod looks, before its image.
         held: Pod names whose end is not confirmed (a dead node, a finalizer).
+        names: Nodes that pods are bound to.
+        pinned: Bind every pod to this node, cordoned or not; "" for by turns.
+        silent: Nodes whose kubelet says nothing: their pods are neither played nor ended.
     """
 
     api: KubernetesClient
@@ -72,6 +75,9 @@ class StandIn:
     images: dict[str, Looks] = field(default_factory=dict)
     pods: dict[str, Looks] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
+    names: list[str] = field(default_factory=lambda: list(NODES))
+    pinned: str = ""
+    silent: set[str] = field(default_factory=set)
     _bound: int = 0
     _shown: dict[str, Looks] = field(default_factory=dict)
 
@@ -90,20 +96,47 @@ class StandIn:
 
     async def nodes(self) -> None:
         """Make the nodes, or say again that they are ready."""
-        for name in NODES:
-            with contextlib.suppress(RemoteError):
-                await self.api.send("POST", "/api/v1/nodes", body={"metadata": {"name": name}})
-            at = stamp(self.now())
-            ready = {
-                "type": "Ready",
-                "status": "True",
-                "reason": "KubeletReady",
-                "lastHeartbeatTime": at,
-                "lastTransitionTime": at,
-            }
-            await self.api.send(
-                "PATCH", f"/api/v1/nodes/{name}/status", body={"status": {"conditions": [ready]}}, content_type=STRATEGIC
-            )
+        for name in {*NODES, *self.names} - self.silent:
+            await self.node(name)
+
+    async def node(self, name: str, ready: str = "True", **labels: str) -> None:
+        """Make a node, or say how it is; a silent one's pods lose their Ready condition, as the node lifecycle controller sees to."""
+        with contextlib.suppress(RemoteError):
+            await self.api.send("POST", "/api/v1/nodes", body={"metadata": {"name": name, "labels": labels}})
+        at = stamp(self.now())
+        condition = {
+            "type": "Ready",
+            "status": ready,
+            "reason": "KubeletReady" if ready == "True" else "NodeStatusUnknown",
+            "lastHeartbeatTime": at,
+            "lastTransitionTime": at,
+        }
+        room = {"cpu": "16", "memory": "64Gi", "pods": "110"}
+        body = {"status": {"conditions": [condition], "allocatable": room, "capacity": room}}
+        await self.api.send("PATCH", f"/api/v1/nodes/{name}/status", body=body, content_type=STRATEGIC)
+        if ready == "True":
+            self.silent.discard(name)
+            self._shown.clear()
+            return
+        self.silent.add(name)
+        for pod in (await self.get(f"/api/v1/namespaces/{self.namespace}/pods"))["items"]:
+            if pod["spec"].get("nodeName") == name:
+                lost = {"type": "Ready", "status": "False", "lastTransitionTime": at}
+                path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
+                await self.api.send("PATCH", path, body={"status": {"conditions": [lost]}}, content_type=STRATEGIC)
+
+    async def _free(self) -> str:
+        """Return a node for the next pod: by turns, of those that are neither silent nor cordoned; "" when there is none."""
+        if self.pinned:
+            return self.pinned
+        found = {one["metadata"]["name"]: one for one in (await self.get("/api/v1/nodes"))["items"]}
+        able = [
+            name
+            for name in self.names
+            if name in found and name not in self.silent and not found[name]["spec"].get("unschedulable")
+        ]
+        self._bound += 1
+        return able[self._bound % len(able)] if able else ""
 
     async def step(self) -> None:
         """Move every pod one step."""
@@ -113,14 +146,17 @@ class StandIn:
 
     async def _play(self, pod: Any) -> None:
         meta = pod["metadata"]
+        if pod["spec"].get("nodeName") in self.silent:
+            return
         path = f"/api/v1/namespaces/{self.namespace}/pods/{meta['name']}"
         if meta.get("deletionTimestamp"):
             if meta["name"] not in self.held and not meta.get("finalizers"):
                 await self.api.send("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}})
             return
         if not pod["spec"].get("nodeName"):
-            node = NODES[self._bound % len(NODES)]
-            self._bound += 1
+            node = await self._free()
+            if not node:
+                return
             binding = {
                 "apiVersion": "v1",
                 "kind": "Binding",

@@ -36,6 +36,7 @@ class Wire:
         fault: Given method and path: what to answer instead, ``hang`` for never, or None to forward.
         token: What the service has to show; "" for anything.
         before: Awaited before a write is forwarded, once: lets the world change between a plan and its write.
+        after: Awaited after every write that was answered, before its sender hears of it: lets the world change, or the sender die.
         sent: Everything that went through.
         ends: How the next watches end, one each: lines to send instead of the upstream's before the stream is closed, ``silence``
             for a connection that stays and says nothing, or an answer instead of a stream; the one that is open now is closed.
@@ -46,6 +47,7 @@ class Wire:
     now: Callable[[], datetime]
     fault: Callable[[str, str], Answer | str | None] = lambda _method, _path: None
     before: Callable[[], Awaitable[None]] | None = None
+    after: Callable[[Sent], Awaitable[None]] | None = None
     token: str = ""
     sent: list[Sent] = field(default_factory=list)
     ends: list[list[bytes] | Answer | str] = field(default_factory=list)
@@ -109,6 +111,8 @@ class Wire:
         async with self._session.request(request.method, url, data=raw or None, headers={**headers, **self.headers}) as answer:
             content = await answer.read()
             self._note(request, body, answer.status)
+            if self.after is not None and self.sent[-1] in self.writes()[-1:]:
+                await self.after(self.sent[-1])
             passed = {name: value for name, value in answer.headers.items() if name in {"Content-Type", "Retry-After"}}
             return web.Response(status=answer.status, headers=passed, body=content)
 

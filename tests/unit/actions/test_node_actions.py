@@ -284,16 +284,16 @@ def test_a_dead_node_is_said_to_be_dead_and_not_drained() -> None:
     assert "is not drained: 9 pods still terminate on a dead node" in end.detail
 
 
-def test_pods_that_never_end_on_a_live_node_refuse_and_name_their_finalizer() -> None:
-    """Not drained, not failed: a machine must not be deleted because a finalizer is stuck."""
+def test_pods_that_never_end_on_a_live_node_are_waited_for_and_their_finalizer_named() -> None:
+    """When the rung's time is over it is refused and not failed: a machine must not be deleted because a finalizer is stuck."""
     held = make.pod("api-0", finalizers=("example.org/hold",))
     world = World(make.node(), [held])
 
-    end = run(planned("node.drain", world), world)
+    wait = run(planned("node.drain", world), world)
 
-    assert isinstance(end, End)
-    assert (end.outcome, end.reason) == (Outcome.REFUSED, Reason.DRAIN_BLOCKED)
-    assert "example.org/hold" in end.detail
+    assert isinstance(wait, Wait)
+    assert wait.refuses is Reason.DRAIN_BLOCKED
+    assert "held by finalizer example.org/hold" in wait.detail
     assert len(evicted(world)) == 1
 
 
