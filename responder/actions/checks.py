@@ -9,7 +9,7 @@ from typing import Any
 from responder.actions import nodes
 from responder.actions.failing import STARTS_WITHIN, ends_badly, fails, live, restarts
 from responder.actions.planning import Check
-from responder.model.cluster import MovedSnapshot, NodeSnapshot, Snapshot, WorkloadSnapshot
+from responder.model.cluster import MovedSnapshot, NodeDetail, NodeSnapshot, Snapshot, WorkloadSnapshot
 from responder.model.health import CheckReading, Health
 from responder.model.incident import Instance
 from responder.model.target import TargetKind
@@ -202,7 +202,7 @@ def pods_rescheduled(
             continue
         short, young = _short(one, node, began=began, now=now)
         if short > 0:
-            (starting if not down and short <= young else missing).append(_numbers(one))
+            (starting if not down and short <= young else missing).append(_numbers(one, snapshot.node))
     if snapshot.node is not None and down:
         missing += [
             f"pod {pod.namespace}/{pod.name} has no controller: nothing makes it elsewhere"
@@ -238,11 +238,18 @@ def _short(one: MovedSnapshot, node: NodeSnapshot | None, *, began: datetime, no
     return (one.desired or 0) - one.ready - own, young
 
 
-def _numbers(one: MovedSnapshot) -> str:
+def _numbers(one: MovedSnapshot, detail: NodeDetail | None) -> str:
     said = f"{one.target.owner_kind} {one.target.namespace}/{one.target.name}: {one.ready} of {one.desired} ready"
     unplaced = [pod for pod in one.waiting if pod.scheduled is False]
     if unplaced:
         said += f", {len(unplaced)} without a node ({unplaced[0].scheduling_message or unplaced[0].scheduling_reason})"
+    stuck = [
+        pod.name
+        for pod in (detail.pods if detail is not None else ())
+        if pod.top == one.target.identity and pod.deleting_since is not None
+    ]
+    if stuck and detail is not None:
+        said += f", {', '.join(stuck[:3])} still terminates on node {detail.node.name}"
     return said
 
 
