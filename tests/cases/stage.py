@@ -31,7 +31,7 @@ from responder.service.intake import Intake
 from responder.service.worker import Worker
 from responder.settings import load_settings
 from responder.stores.sql.store import open_memory
-from tests.cases.standin import NODES, STRATEGIC, Looks, StandIn
+from tests.cases.standin import STRATEGIC, Looks, StandIn
 from tests.cases.wire import Sent, Wire
 
 CLUSTER = "stage"
@@ -425,7 +425,7 @@ async def staged(back_end: str, url: str, folder: Path, *, world: str = "none", 
         await stage.close()
         playing.cancel()
         await asyncio.gather(playing, return_exceptions=True)
-        for name in set(standin.names) - set(NODES):
+        for name in standin.made:
             with contextlib.suppress(RemoteError):
                 await api.send("DELETE", f"/api/v1/nodes/{name}")
         with contextlib.suppress(RemoteError):

@@ -66,6 +66,7 @@ class StandIn:
         held: Pod names whose end is not confirmed (a dead node, a finalizer).
         names: Nodes that pods are bound to.
         pinned: Bind every pod to this node, cordoned or not; "" for by turns.
+        made: Nodes of this stage alone, to be removed with it.
         silent: Nodes whose kubelet says nothing: their pods are neither played nor ended.
     """
 
@@ -77,6 +78,7 @@ class StandIn:
     held: set[str] = field(default_factory=set)
     names: list[str] = field(default_factory=lambda: list(NODES))
     pinned: str = ""
+    made: set[str] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
     _bound: int = 0
     _shown: dict[str, Looks] = field(default_factory=dict)
@@ -103,6 +105,7 @@ class StandIn:
         """Make a node, or say how it is; a silent one's pods lose their Ready condition, as the node lifecycle controller sees to."""
         with contextlib.suppress(RemoteError):
             await self.api.send("POST", "/api/v1/nodes", body={"metadata": {"name": name, "labels": labels}})
+        self.made |= {name} - set(NODES)
         at = stamp(self.now())
         condition = {
             "type": "Ready",
