@@ -59,7 +59,7 @@ def _pool(snapshot: Snapshot) -> str:
         return snapshot.target.name
     if snapshot.cloud is not None and snapshot.cloud.machine is not None and snapshot.cloud.machine.pool:
         return snapshot.cloud.machine.pool
-    return snapshot.node.node.pool if snapshot.node is not None else ""
+    return snapshot.node.node.pool if snapshot.node is not None else snapshot.pool
 
 
 def reachable(

@@ -146,7 +146,8 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
         return End(outcome=Outcome.REFUSED, reason=Reason.FOREIGN_ACTIVITY, detail=said)
     if cloud.operation is not None:
         return Wait(again_in=LOOK_AGAIN, detail=f"the cluster is {cloud.operation.name}")
-    return _write(name, field, before, after, key=key, etag=pool.etag)
+    write = _write(name, field, before, after, key=key, etag=pool.etag)
+    return replace(write, takes_back=bool(plan.values.get("gives_back")))
 
 
 ACTION = Action(

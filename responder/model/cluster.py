@@ -441,6 +441,7 @@ class Snapshot:
         moved: Of a node target, also when it is gone: the workloads that have or had pods on it.
         nodes: The nodes that the pods run on; of a node target all nodes of the cluster, itself included.
         events: Newest first, at most 100.
+        pool: Of a node target: its agent pool, remembered when the node is gone; "" for none known.
         cloud: What the cloud says of the cluster; None where it has none or was not asked (then ``gaps`` has ``cloud``).
         reach: Of a cluster target: whether its API answers us.
         maintenance: Of a node target: what Azure said by its events that it is doing to the machine, its pool or its cluster itself, in sentences.
@@ -457,6 +458,7 @@ class Snapshot:
     moved: tuple[MovedSnapshot, ...] = ()
     nodes: tuple[NodeSnapshot, ...] = ()
     events: tuple[EventSnapshot, ...] = ()
+    pool: str = ""
     cloud: CloudSnapshot | None = None
     reach: ReachSnapshot | None = None
     maintenance: tuple[str, ...] = ()

@@ -258,6 +258,7 @@ class Incident:
         gone: How often the target was gone.
         told_disagrees: ``check_disagrees`` was told.
         facts: As last read, for people.
+        pool: Of a node: its agent pool, for when the node is gone; "" for none known.
         displaced: Of a node: the workloads whose pods had or have to leave it; what ``pods.rescheduled`` is about. At most 200.
         parent: The incident that has this one meanwhile: the storm's, or that of the thing it is contained in; "" when none has.
         causes: Of a storm's parent: what made it one (``policy.storms``); empty for all others.
@@ -304,6 +305,7 @@ class Incident:
     told_disagrees: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
     displaced: tuple[Target, ...] = ()
+    pool: str = ""
     recovered_at: datetime | None = None
     closed_at: datetime | None = None
     person_closed: bool = False

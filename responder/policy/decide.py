@@ -536,6 +536,8 @@ def _read_health(desk: Desk, leader: Rule | None) -> CheckReading:
     if desk.case.reading is not None:
         desk.change(facts=dict(desk.case.reading.facts), read_at=desk.case.reading.read_at)
         _remember_displaced(desk, desk.case.reading)
+        pool = desk.case.reading.snapshot.pool if desk.case.reading.snapshot is not None else ""
+        desk.change(pool=pool or desk.incident.pool)
     return health
 
 

@@ -41,6 +41,7 @@ class Fault:
     method: str = ""
     status: int = 0
     code: str = "InternalServerError"
+    says: str = "something is wrong with this request"
     headers: dict[str, str] = field(default_factory=dict)
     after: bool = False
     delay: float = 0.0
@@ -155,7 +156,9 @@ class SandboxAzure:
         add("GET", f"{OPERATIONS}/operationresults/{{id}}", self._result)
         add("GET", "/subscriptions/{s}/providers/Microsoft.Insights/eventtypes/management/values", self._activity)
         add(
-            "GET", "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.Compute/{tail:.+}/instanceView", self._instance_view
+            "GET",
+            "/subscriptions/{s}/{rg:[rR]esource[gG]roups}/{g}/providers/{p:[mM]icrosoft.[cC]ompute}/{tail:.+}/instanceView",
+            self._instance_view,
         )
 
     @web.middleware
@@ -180,7 +183,7 @@ class SandboxAzure:
                 await asyncio.sleep(fault.delay)
         try:
             if fault is not None and fault.status:
-                raise Refused(fault.status, fault.code, "something is wrong with this request", **fault.headers)
+                raise Refused(fault.status, fault.code, fault.says, **fault.headers)
             self._allow(request)
             answer = await handler(request)
         except Refused as refused:

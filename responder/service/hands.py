@@ -168,7 +168,9 @@ class Hands:
                 return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=f"its time is over. {problem}".rstrip(". "))
             try:
                 ask = cloud_hands.ask_for(plan, fresh=fresh) if action.cloud else None
-                snapshot = await self._reader.snapshot(held.incident.target, displaced=held.incident.displaced, ask=ask)
+                snapshot = await self._reader.snapshot(
+                    held.incident.target, displaced=held.incident.displaced, ask=ask, pool=held.incident.pool
+                )
                 snapshot = await cloud_hands.followed(self._clouds, held.incident, snapshot)
             except (RemoteError, TimeoutError) as error:
                 if isinstance(error, ForbiddenError):
@@ -432,7 +434,7 @@ class Hands:
         if rule is not None and not write.takes_back:
             reading = self._reader.derive(snapshot, rule.healthy, held.instances, now=now)
             health = together({name: reading.checks[name] for name in (call.canonical for call in rule.healthy)})
-            if health.health is Health.HEALTHY and not plan.values.get("gives_back"):
+            if health.health is Health.HEALTHY:
                 return Permit(stop=Reason.HEALTHY, detail=health.detail)
             if health.health is Health.UNKNOWN:
                 return Permit(stop=Reason.UNKNOWN, detail=health.detail)

@@ -108,6 +108,7 @@ class Reader:
         displaced: Sequence[Target] = (),
         still: Callable[[], Awaitable[bool]] = _always,
         ask: CloudAsk | None = None,
+        pool: str = "",
     ) -> Snapshot:
         """Read a target, with what we remember of its revisions and what the cloud says.
 
@@ -116,6 +117,7 @@ class Reader:
             displaced: See ``ports.ClusterView.snapshot``.
             still: Asked when its turn has come: whether it is still to be read.
             ask: What to ask the cloud beside what the target needs by itself.
+            pool: Of a node: its agent pool as last read, for when it is gone.
 
         Raises:
             RemoteError: When the target could not be read; also ``TransientError`` when it took too long.
@@ -134,6 +136,8 @@ class Reader:
                 self._contacts.failed(target.cluster, error)
                 raise
             self._contacts.answered(target.cluster)
+        if target.kind is TargetKind.NODE:
+            snapshot = replace(snapshot, pool=snapshot.node.node.pool if snapshot.node is not None else pool)
         return await self._with_cloud(await self._with_events(await self._remember(snapshot)), ask)
 
     async def _with_events(self, snapshot: Snapshot) -> Snapshot:
@@ -224,7 +228,7 @@ class Reader:
             if incident.target.cluster not in self._views:
                 return None, f"cluster {incident.target.cluster or '(none)'} is not configured"
             try:
-                snapshot = await self.snapshot(incident.target, displaced=incident.displaced, still=still)
+                snapshot = await self.snapshot(incident.target, displaced=incident.displaced, still=still, pool=incident.pool)
             except _NotWantedError:
                 return None, ""
             except TimeoutError:
@@ -301,7 +305,7 @@ def _ask(snapshot: Snapshot, more: CloudAsk | None) -> CloudAsk | None:
         case TargetKind.NODE:
             node = snapshot.node.node if snapshot.node is not None else None
             machine = node.provider_id.removeprefix(AZURE) if node is not None and node.provider_id.startswith(AZURE) else ""
-            pools = dict.fromkeys([*([node.pool] if node is not None and node.pool else []), *more_pools])
+            pools = dict.fromkeys([*([snapshot.pool] if snapshot.pool else []), *more_pools])
             machine = (more.machine if more is not None else "") or machine
             return CloudAsk(machine=machine, machines=tuple(pools), fresh=fresh)
         case TargetKind.NODE_POOL:

@@ -78,6 +78,8 @@ class Stage:
     standin: StandIn
     app: App | None = None
     limits: dict[str, Any] = field(default_factory=dict)
+    azure: dict[str, Any] | None = None
+    resource_id: str = ""
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _workers: list[Worker] = field(default_factory=list)
 
@@ -273,7 +275,8 @@ class Stage:
             "rule_paths": [str(where)] if rules else [],
             "store": {"path": str(self.folder / "unused.sqlite")},
             "http": {"listen": "127.0.0.1:0", "authentication": False},
-            "clusters": {CLUSTER: {"kubeconfig": str(kubeconfig)}},
+            "clusters": {CLUSTER: {"kubeconfig": str(kubeconfig), "resource_id": self.resource_id}},
+            "azure": self.azure,
             "limits": self.limits,
             "channels": {"pager": {"kind": "pagerduty", "routing_key": {"file": str(key)}}},
             "policies": {"people": {"levels": [{"after": "0s", "channels": ["pager"]}]}},

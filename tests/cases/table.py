@@ -8,7 +8,7 @@ from pathlib import Path
 
 FILE = Path(__file__).with_name("TABLE.md")
 BACK_ENDS = ("sandbox", "control-plane")
-ELSEWHERE = {26: "AKS", 61: "AKS", 62: "AKS", 63: "AKS", 64: "Velero"}
+ELSEWHERE = {64: "Velero"}
 """Cases that belong to other work, by what they need."""
 
 TITLES: Mapping[int, str] = {

@@ -76,9 +76,9 @@ class AksCloud:
         self._polling = polling
         self._client: Any = None
         self._core: Any = None
-        self._kept: dict[str, tuple[float, Any]] = {}
+        self._kept: dict[str, tuple[datetime, Any]] = {}
         self._flights: dict[str, asyncio.Lock] = {}
-        self._quiet_until = 0.0
+        self._quiet_until: datetime | None = None
         self._seen: tuple[str, datetime] | None = None
 
     # --- reads
@@ -105,7 +105,7 @@ class AksCloud:
                 listed[pool] = held
         if machine is not None:
             one = next((one for several in listed.values() for one in several if one.resource_id == machine.resource_id), None)
-            machine = replace(machine, name=one.name, pool=one.pool) if one is not None else machine
+            machine = make.joined(machine, one, complete=bool(wanted) and all(pool in listed for pool in wanted))
         if ask.health:
             health = await self._side(gaps, "health", self._health(), ("", ""))
             windows = await self._side(gaps, "maintenance", self._maintenance(), ())
@@ -221,6 +221,7 @@ class AksCloud:
             poller = await self._begin(client, write, None)
             method = poller.polling_method()
             token = "" if method.finished() and method.status().lower() == "succeeded" else poller.continuation_token()
+        self._forget()
         return Begun(token=f"{write.verb}\n{write.name}\n{token}" if token else "", ask_again_in=self._polling)
 
     async def _begin(self, client: Any, write: Write, token: str | None) -> Any:
@@ -272,11 +273,10 @@ class AksCloud:
         return pool
 
     async def follow(self, token: str, *, within: timedelta) -> OperationResult:
-        """See ``ports.Cloud``."""
+        """See ``ports.Cloud``; an answer is used again for as long as ARM wants to be left alone."""
         verb, name, rest = token.split("\n", 2)
-        client = await self._opened()
 
-        async def look() -> OperationResult:
+        async def look(client: Any, _options: Mapping[str, Any]) -> OperationResult:
             async with self._translated("follow an operation on", within):
                 write = Write(key="", verb=Verb(verb), api="", plural="", namespace="", name=name, body={}, says="")
                 poller = await self._begin(client, write, rest)
@@ -294,7 +294,7 @@ class AksCloud:
                     return OperationResult(state=OperationState.FAILED, code=code or method.status(), message=message)
                 return OperationResult(state=OperationState.SUCCEEDED)
 
-        found = await repeated(look, within=within)
+        found = await self._asked(f"follow {hash(token)}", "follow an operation on", look, keep=self._polling)
         if found.state is not OperationState.RUNNING:
             self._forget()
         return found
@@ -328,10 +328,9 @@ class AksCloud:
     @contextlib.asynccontextmanager
     async def _translated(self, operation: str, within: timedelta) -> AsyncIterator[None]:
         """Bound a call and translate what it raises; a 429 keeps the whole client quiet for as long as it says."""
-        left = self._quiet_until - asyncio.get_running_loop().time()
-        if left > 0:
+        if self._quiet_until is not None and self._now() < self._quiet_until:
             quiet = ThrottledError("ARM asked for quiet", system=SYSTEM, operation=operation, target=self.name, status=429)
-            quiet.retry_after = timedelta(seconds=left)
+            quiet.retry_after = self._quiet_until - self._now()
             raise quiet
         core = self._core
         try:
@@ -347,17 +346,16 @@ class AksCloud:
             )
             if made.status == 429 and isinstance(made, ThrottledError):
                 wait = min(made.retry_after or timedelta(seconds=10), QUIET_AT_MOST)
-                self._quiet_until = asyncio.get_running_loop().time() + wait.total_seconds()
+                self._quiet_until = self._now() + wait
             raise made from error
 
     async def _asked(
         self, key: str, operation: str, ask: Callable[[Any, Mapping[str, Any]], Awaitable[T]], *, keep: timedelta = KEPT_FOR
     ) -> T:
         """Ask once for all who want the same at the same time or within the next moments; an idempotent read may be repeated."""
-        loop = asyncio.get_running_loop()
         async with self._flights.setdefault(key, asyncio.Lock()):
             kept = self._kept.get(key)
-            if kept is not None and loop.time() < kept[0]:
+            if kept is not None and self._now() < kept[0]:
                 return kept[1]  # type: ignore[no-any-return]
             client = await self._opened()
 
@@ -366,7 +364,7 @@ class AksCloud:
                     return await ask(client, {})
 
             found = await repeated(once, within=READ_WITHIN)
-            self._kept[key] = (loop.time() + keep.total_seconds(), found)
+            self._kept[key] = (self._now() + keep, found)
             return found
 
     async def _get(self, path: str, key: str, operation: str, *, keep: timedelta = KEPT_FOR) -> Any:

@@ -107,6 +107,26 @@ def instance(resource_id: str, view: Any) -> MachineSnapshot:
     return MachineSnapshot(resource_id=identity, life=life, said=power or "no power state")
 
 
+def joined(machine: MachineSnapshot, listed: MachineSnapshot | None, *, complete: bool) -> MachineSnapshot:
+    """Join a virtual machine's own word with its pool's list: it counts as deleted only where neither knows it.
+
+    A 404 alone is no proof of death: it is also what a wrong address or a hidden resource group answers.
+
+    Args:
+        machine: As its instance view says.
+        listed: The same machine in the list of its pool; None when it is in none of those read.
+        complete: The lists that it could be in were all read.
+    """
+    named = replace(machine, name=listed.name, pool=listed.pool) if listed is not None else machine
+    if machine.life is not Life.DELETED or (listed is None and complete):
+        return named
+    return replace(
+        named,
+        life=Life.UNKNOWN,
+        said="no instance view, yet its pool lists it" if listed is not None else "its pool was not read",
+    )
+
+
 def health(told: Any) -> tuple[str, str]:
     """Translate Resource Health: its word and its sentence."""
     properties = told.get("properties") or {}
