@@ -84,7 +84,7 @@ class SandboxCluster:
         for name in ("default", "kube-system", "kube-public", LEASE_SPACE):
             self.namespace(name)
         for number in range(nodes):
-            self.add_node(f"sandbox-node-{number}")
+            self.add_node(f"sandbox-node-{number}", pods="1000")
 
     @property
     def faults(self) -> Faults:

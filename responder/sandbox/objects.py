@@ -73,6 +73,7 @@ class Storage:
         self._histories: dict[str, _History] = defaultdict(_History)
         self._texts: dict[Key, tuple[str, bytes]] = {}
         self._events: dict[tuple[str, str, str], Key] = {}
+        self._touched: dict[str, int] = {}
         self._version = 100
         self.now = now
         self.listeners: set[Callable[[], None]] = set()
@@ -123,6 +124,10 @@ class Storage:
         """Return kind and object of everything that names a UID as an owner."""
         return [(key[0], self._objects[key]) for key in self._dependents.get(uid, ())]
 
+    def touched(self, uid: str) -> int:
+        """Return the version at which anything that an owner controls last changed; 0 for never."""
+        return self._touched.get(uid, 0)
+
     def orphaned(self) -> list[str]:
         """Return the UIDs that objects name as their owner and that nothing has."""
         return [uid for uid, keys in self._dependents.items() if keys and uid not in self._uids]
@@ -166,6 +171,8 @@ class Storage:
             history.changes = history.changes[-1:]
 
     def _record(self, event: str, kind: str, item: Object, old: Object | None) -> None:
+        for one in item["metadata"].get("ownerReferences") or ():
+            self._touched[one.get("uid", "")] = self._version
         history = self._histories[kind]
         history.changes.append(Change(self._version, event, item, old))
         if len(history.changes) > KEPT:
@@ -260,6 +267,7 @@ class Storage:
         self._spaces[kind, key[1]].pop(key, None)
         self._texts.pop(key, None)
         self._uids.pop(old["metadata"]["uid"], None)
+        self._touched.pop(old["metadata"]["uid"], None)
         self._unlink(key, old)
         if kind == EVENTS:
             self._events.pop(_same(old), None)

@@ -27,6 +27,7 @@ class _Room:
     node: Object
     left: dict[str, Decimal]
     pods: list[Object]
+    owners: Counter[str]
 
 
 class Scheduler:
@@ -61,7 +62,7 @@ class Scheduler:
     def _room(self, node: Object) -> _Room:
         left = {name: number(value) for name, value in (node["status"].get("allocatable") or {}).items()}
         pods = [pod for pod in self._storage.on_node(node["metadata"]["name"]) if not is_finished(pod)]
-        room = _Room(node=node, left=left, pods=[])
+        room = _Room(node=node, left=left, pods=[], owners=Counter())
         for pod in pods:
             _take(room, pod)
         return room
@@ -181,13 +182,15 @@ def _skewed(pod: Object, one: Object, node: Object, rooms: list[_Room]) -> bool:
 def _score(pod: Object, room: _Room) -> tuple[int, int, str]:
     """Return a key: fewest pods of the same controller first, then fewest pods."""
     parent = controller_of(pod)
-    uid = parent["uid"] if parent is not None else ""
-    same = sum(1 for one in room.pods if uid and (controller_of(one) or {}).get("uid") == uid)
+    same = room.owners[parent["uid"]] if parent is not None else 0
     return same, len(room.pods), room.node["metadata"]["name"]
 
 
 def _take(room: _Room, pod: Object) -> None:
     room.pods.append(pod)
+    parent = controller_of(pod)
+    if parent is not None:
+        room.owners[parent["uid"]] += 1
     if "pods" in room.left:
         room.left["pods"] -= 1
     for name, value in asked(pod["spec"]).items():

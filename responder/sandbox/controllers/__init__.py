@@ -29,15 +29,14 @@ class Controllers:
 
     def __init__(self, storage: Storage, times: nodes.NodeTimes) -> None:
         self._storage = storage
-        workload = deployments.Deployments(storage)
         self._all = (
             _One(nodes.NodeLifecycle(storage, times).step),
             _One(nodes.TaintEvictions(storage).step),
             _One(garbage.PodGarbage(storage, times).step),
             _One(lambda: garbage.namespaces(storage), (k.NAMESPACES, k.PODS)),
             _One(lambda: scaling.autoscalers(storage), (k.AUTOSCALERS, k.DEPLOYMENTS, k.STATEFUL_SETS, k.REPLICA_SETS)),
-            _One(workload.step),
-            _One(lambda: deployments.replica_sets(storage)),
+            _One(deployments.Deployments(storage).step),
+            _One(deployments.ReplicaSets(storage).step),
             _One(lambda: stateful.stateful_sets(storage), (k.STATEFUL_SETS, k.PODS, k.REVISIONS, k.QUOTAS)),
             _One(lambda: daemons.daemon_sets(storage), (k.DAEMON_SETS, k.PODS, k.REVISIONS, k.NODES, k.QUOTAS)),
             _One(lambda: jobs.jobs(storage)),

@@ -47,12 +47,18 @@ class Deployments:
         self._storage = storage
         self._progress: dict[str, tuple[Any, ...]] = {}
         self._hashes: dict[str, tuple[int, str]] = {}
+        self._settled: dict[str, tuple[str, int]] = {}
 
     def step(self) -> None:
-        """Move each of them."""
+        """Move each of them; one that is complete is left alone until it or a ReplicaSet of it changes."""
         for item in self._storage.all(DEPLOYMENTS):
-            if not item["metadata"].get("deletionTimestamp"):
-                self._move(item)
+            meta = item["metadata"]
+            now = (meta["resourceVersion"], self._storage.touched(meta["uid"]))
+            if self._settled.get(meta["uid"]) == now or meta.get("deletionTimestamp"):
+                continue
+            self._move(item)
+            if _complete(item):
+                self._settled[meta["uid"]] = now
 
     def _hash(self, item: Object) -> str:
         uid, generation = item["metadata"]["uid"], item["metadata"]["generation"]
@@ -242,6 +248,14 @@ class Deployments:
             _condition(conditions, "Progressing", "False", "ProgressDeadlineExceeded", said, now)
 
 
+def _complete(item: Object) -> bool:
+    """Tell whether a Deployment waits for nothing but changes."""
+    conditions = item["status"].get("conditions") or ()
+    return any(
+        one["type"] == "Progressing" and one["reason"] in {"NewReplicaSetAvailable", "DeploymentPaused"} for one in conditions
+    )
+
+
 def bounds(item: Object, desired: int) -> tuple[int, int]:
     """Return how many more and how many fewer than desired there may be during a rollout."""
     if (item["spec"].get("strategy") or {}).get("type") == "Recreate":
@@ -331,10 +345,25 @@ def _condition(
 # --- ReplicaSets
 
 
-def replica_sets(storage: Storage) -> None:
-    """Make as many pods as each ReplicaSet wants; unbound, unready and younger ones leave first."""
-    for item in storage.all(REPLICA_SETS):
-        _replicate(storage, item)
+class ReplicaSets:
+    """Makes as many pods as each ReplicaSet wants; unbound, unready and younger ones leave first."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._settled: dict[str, tuple[str, int]] = {}
+
+    def step(self) -> None:
+        """Move each of them; one that has what it wants is left alone until it or a pod of it changes."""
+        storage = self._storage
+        for item in storage.all(REPLICA_SETS):
+            meta = item["metadata"]
+            now = (meta["resourceVersion"], storage.touched(meta["uid"]))
+            if self._settled.get(meta["uid"]) == now:
+                continue
+            _replicate(storage, item)
+            waits = item["spec"].get("minReadySeconds") or item["status"].get("replicas", 0) != item["spec"].get("replicas", 1)
+            if not waits:
+                self._settled[meta["uid"]] = now
 
 
 def _replicate(storage: Storage, item: Object) -> None:
