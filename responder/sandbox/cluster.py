@@ -60,9 +60,15 @@ class SandboxCluster:
         token: str = "",
         nodes: int = 3,
         kubelets: bool = True,
+        scheduler: bool | None = None,
     ) -> None:
-        """Make a cluster; nothing runs yet. Without ``kubelets`` pods are bound, run and ended by whoever plays them through the API."""
+        """Make a cluster; nothing runs yet.
+
+        Without ``kubelets`` pods are run and ended, and without a ``scheduler`` bound, by whoever plays them through the API. There is
+        a scheduler where there are kubelets, unless said otherwise.
+        """
         self._kubelets = kubelets
+        self._schedules = kubelets if scheduler is None else scheduler
         self.timings = timings or Timings()
         self._now = now
         self.storage = Storage(now)
@@ -150,7 +156,7 @@ class SandboxCluster:
         if self._kubelets:
             self.kubelet.step()
         self._controllers.step()
-        if self._kubelets:
+        if self._schedules:
             self._scheduler.step()
 
     def _behaviour_of(self, pod: Object, _container: str) -> Behaviour:

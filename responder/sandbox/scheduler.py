@@ -70,14 +70,15 @@ class Scheduler:
     def _place(self, pod: Object, rooms: list[_Room]) -> None:
         wants = asked(pod["spec"])
         reasons: Counter[str] = Counter()
-        fitting = []
+        fitting, helpless = [], 0
         for room in rooms:
-            against = why_not(pod, wants, room.node, room.left, rooms)
-            reasons.update(against)
-            if not against:
+            against = why_not(pod, wants, room, rooms)
+            reasons.update(against.reasons)
+            helpless += against.helpless
+            if not against.reasons:
                 fitting.append(room)
         if not fitting:
-            self._refuse(pod, len(rooms), reasons)
+            self._refuse(pod, len(rooms), reasons, helpless)
             return
         chosen = min(fitting, key=lambda room: _score(pod, room))
         name = chosen.node["metadata"]["name"]
@@ -89,17 +90,18 @@ class Scheduler:
         said = f"Successfully assigned {pod['metadata']['namespace']}/{pod['metadata']['name']} to {name}"
         self._storage.event(bound, "Scheduled", said, by="default-scheduler")
 
-    def _refuse(self, pod: Object, nodes: int, reasons: Mapping[str, int]) -> None:
+    def _refuse(self, pod: Object, nodes: int, reasons: Mapping[str, int], helpless: int) -> None:
         if not nodes:
             message = "no nodes available to schedule pods"
         else:
             listed = ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
-            message = f"0/{nodes} nodes are available: {listed}."
-            helpless = sum(count for reason, count in reasons.items() if not reason.startswith(("Insufficient", "Too many pods")))
             tight = nodes - helpless
-            said = [f"{tight} No preemption victims found for incoming pod"] if tight > 0 else []
-            said += [f"{min(helpless, nodes)} Preemption is not helpful for scheduling"] if helpless else []
-            message += f" preemption: 0/{nodes} nodes are available: {', '.join(said)}."
+            said = [f"{tight} No preemption victims found for incoming pod"] if tight else []
+            said += [f"{helpless} Preemption is not helpful for scheduling"] if helpless else []
+            message = (
+                f"0/{nodes} nodes are available: {listed}. no new claims to deallocate, "
+                f"preemption: 0/{nodes} nodes are available: {', '.join(said)}."
+            )
         if self._say(pod, "False", "Unschedulable", message):
             self._storage.event(pod, "FailedScheduling", message, kind="Warning", by="default-scheduler")
 
@@ -114,34 +116,41 @@ class Scheduler:
         return True
 
 
-def why_not(
-    pod: Object, wants: Mapping[str, Decimal], node: Object, left: Mapping[str, Decimal], rooms: list[_Room]
-) -> list[str]:
-    """Return why a pod does not fit on a node, in the scheduler's words; empty when it does. The first kind of reason ends the list."""
-    spec, labels = pod["spec"], node["metadata"].get("labels") or {}
+@dataclass(frozen=True, slots=True)
+class _Against:
+    """Why a pod does not fit on a node; no reasons when it does. ``helpless``: it would not either if other pods went."""
+
+    reasons: tuple[str, ...] = ()
+    helpless: bool = False
+
+
+def why_not(pod: Object, wants: Mapping[str, Decimal], room: _Room, rooms: list[_Room]) -> _Against:
+    """Return why a pod does not fit on a node, in the scheduler's words; the first kind of reason ends the list."""
+    spec, node = pod["spec"], room.node
+    labels = node["metadata"].get("labels") or {}
     tolerations = spec.get("tolerations") or []
     if node["spec"].get("unschedulable") and not any(tolerates(one, CORDONED) for one in tolerations):
-        return ["node(s) were unschedulable"]
-    taints = node["spec"].get("taints") or []
-    if untolerated(tolerations, taints, {"NoSchedule", "NoExecute"}) is not None:
-        return ["node(s) had untolerated taint(s)"]
-    if any(labels.get(name) != value for name, value in (spec.get("nodeSelector") or {}).items()):
-        return ["node(s) didn't match Pod's node affinity/selector"]
+        return _Against(("node(s) were unschedulable",), helpless=True)
+    if untolerated(tolerations, node["spec"].get("taints") or [], {"NoSchedule", "NoExecute"}) is not None:
+        return _Against(("node(s) had untolerated taint(s)",), helpless=True)
     affinity = spec.get("affinity") or {}
     required = (affinity.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
-    if required is not None and not node_selects(required.get("nodeSelectorTerms") or [], node):
-        return ["node(s) didn't match Pod's node affinity/selector"]
-    short = ["Too many pods"] if left.get("pods", Decimal(1)) < 1 else []
-    short += [f"Insufficient {name}" for name, value in sorted(wants.items()) if value and value > left.get(name, Decimal(0))]
-    if short:
-        return short
-    for term in (affinity.get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ():
-        if _crowded(pod, term, node, rooms):
-            return ["node(s) didn't match pod anti-affinity rules"]
+    wrong = any(labels.get(name) != value for name, value in (spec.get("nodeSelector") or {}).items())
+    if wrong or (required is not None and not node_selects(required.get("nodeSelectorTerms") or [], node)):
+        return _Against(("node(s) didn't match Pod's node affinity/selector",), helpless=True)
+    short = ["Too many pods"] if room.left.get("pods", Decimal(1)) < 1 else []
+    lacking = [name for name, value in sorted(wants.items()) if value and value > room.left.get(name, Decimal(0))]
+    if short or lacking:
+        whole = node["status"].get("allocatable") or {}
+        never = any(wants[name] > number(whole.get(name, "0")) for name in lacking)
+        return _Against((*short, *(f"Insufficient {name}" for name in lacking)), helpless=never)
     for one in spec.get("topologySpreadConstraints") or ():
         if one.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule" and _skewed(pod, one, node, rooms):
-            return ["node(s) didn't match pod topology spread constraints"]
-    return []
+            return _Against(("node(s) didn't match pod topology spread constraints",))
+    for term in (affinity.get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or ():
+        if _crowded(pod, term, node, rooms):
+            return _Against(("node(s) didn't match pod anti-affinity rules",))
+    return _Against()
 
 
 def _domain(node: Object, key: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 
 from responder.sandbox import NodeTimes, SandboxCluster, Timings
-from tests.calibration import probes, probes_cluster
+from tests.calibration import probes, probes_cluster, probes_scheduler
 from tests.calibration.caller import Caller, Probe
 
 FILE = Path(__file__).with_name("RECORDED.txt")
@@ -20,16 +20,19 @@ What a real API server and its controllers (Kubernetes 1.36.3) answered to the p
 The sandbox answers the same: tests/unit/sandbox/test_calibration.py compares it with this, tests/e2e/test_calibration.py both with each
 other. Written by: make e2e ARGS='-k calibration --table'. Do not edit.
 """
-PROBES: Mapping[str, Probe] = {one.__name__: one for one in (*probes.PROBES, *probes_cluster.PROBES)}
+SCHEDULED: Mapping[str, Probe] = {one.__name__: one for one in probes_scheduler.PROBES}
+"""Probes that need a scheduler, which the others would be disturbed by."""
+PROBES: Mapping[str, Probe] = {one.__name__: one for one in (*probes.PROBES, *probes_cluster.PROBES, *probes_scheduler.PROBES)}
 TIMES = NodeTimes(grace=4.0, startup_grace=8.0, evicts_every=10.0)
 """The real control plane of these probes is started with the same."""
 
 
 @contextlib.asynccontextmanager
-async def sandbox() -> AsyncIterator[Caller]:
-    """A caller of a sandbox of its own, whose pods and nodes are played through the API."""
+async def sandbox(name: str) -> AsyncIterator[Caller]:
+    """A caller of a sandbox of this probe's own, whose pods and nodes are played through the API."""
+    timings = Timings(every=0.02, nodes=TIMES)
     async with (
-        SandboxCluster(timings=Timings(every=0.02, nodes=TIMES), nodes=0, kubelets=False, token="admin") as cluster,
+        SandboxCluster(timings=timings, nodes=0, kubelets=False, scheduler=name in SCHEDULED, token="admin") as cluster,
         caller(cluster.url, "admin", sandbox=cluster) as made,
     ):
         yield made

@@ -174,8 +174,10 @@ def control_plane(tmp_path: Path) -> Iterator[ControlPlane]:
 
 
 @contextlib.contextmanager
-def running_control_plane(tmp_path: Path, *controller_flags: str, api_flags: tuple[str, ...] = ()) -> Iterator[ControlPlane]:
-    """etcd, kube-apiserver and kube-controller-manager on loopback."""
+def running_control_plane(
+    tmp_path: Path, *controller_flags: str, api_flags: tuple[str, ...] = (), scheduler: bool = False
+) -> Iterator[ControlPlane]:
+    """etcd, kube-apiserver, kube-controller-manager and perhaps kube-scheduler on loopback."""
     etcd = require("etcd", within_assets="etcd")
     apiserver = require("kube-apiserver", within_assets="kube-apiserver")
     manager = require("kube-controller-manager", within_assets="kube-controller-manager")
@@ -242,6 +244,17 @@ def running_control_plane(tmp_path: Path, *controller_flags: str, api_flags: tup
                 tmp_path / "kcm.log",
             )
         )  # fmt: skip
+        if scheduler:
+            program = require("kube-scheduler", within_assets="kube-scheduler")
+            stack.enter_context(
+                running(
+                    [
+                        program, "--kubeconfig", str(kubeconfig), "--bind-address", "127.0.0.1", "--secure-port", str(free_port()),
+                        "--cert-dir", str(tmp_path / "ks"), "--leader-elect=false",
+                    ],
+                    tmp_path / "scheduler.log",
+                )
+            )  # fmt: skip
         wait_until(
             lambda: ask("-n", "default", "get", "serviceaccount", "default"), within=60, what="the default service account"
         )

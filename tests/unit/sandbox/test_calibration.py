@@ -15,7 +15,7 @@ TAKES_SECONDS = {"silent_nodes", "deployments", "stateful_sets", "watches"}
 )
 async def test_the_sandbox_answers_as_a_real_cluster_did(name: str) -> None:
     """Status codes, reasons, causes, words, headers and the fields that matter are those of Kubernetes 1.36.3."""
-    async with run.sandbox() as caller:
+    async with run.sandbox(name) as caller:
         await run.PROBES[name](caller)
 
         assert run.lines(caller) == run.recorded()[name]
