@@ -314,11 +314,14 @@ def _doors(settings: Settings, recognises: Callable[[EntraCallerSettings], Recog
 
 def _entra(
     settings: Settings, session: aiohttp.ClientSession | None, clock: Clock, supervisor: Supervisor
-) -> Callable[[EntraCallerSettings], RecognisesCallers]:
-    """Return what makes a recogniser of callers with Entra tokens; its keys are fetched beside everything else, and once for all sources."""
+) -> tuple[Callable[[EntraCallerSettings], RecognisesCallers], Callable[[], str] | None]:
+    """Return what makes a recogniser of callers with Entra tokens, and what says why its keys cannot be had.
+
+    The keys are fetched beside everything else, and once for all sources.
+    """
     entra = settings.http.entra
     if entra is None or session is None:
-        return _no_entra
+        return _no_entra, None
     from responder.http.entra import EntraDoor, Keys, Tenant  # noqa: PLC0415 - cryptography is large, and most installations need none
 
     tenant = Tenant(
@@ -330,7 +333,7 @@ def _entra(
     )
     keys = Keys(tenant, session, seconds=clock.boottime, tls=_trusting(entra.ca_file, "http.entra.ca_file"))
     supervisor.beside["entra keys"] = lambda: keys.run(clock.sleep)
-    return lambda who: EntraDoor(tenant, keys, apps=who.apps, roles=who.roles, now=clock.now)
+    return lambda who: EntraDoor(tenant, keys, apps=who.apps, roles=who.roles, now=clock.now), keys.problem
 
 
 def _askables(
@@ -588,6 +591,7 @@ def _assemble(
     permissions = Permissions(
         clouds=clouds, views=views, rulebook=rulebook, act=settings.act_entries(), catalogue=known, reads=READS
     )
+    recognises, signing_keys = _entra(settings, session, clock, supervisor)
     doctor = Doctor(
         DoctorParts(
             store=store,
@@ -599,6 +603,7 @@ def _assemble(
             silent_after=silent_after,
             watched=settings.heartbeat is not None,
             askers=askers,
+            signing_keys=signing_keys,
             public_url=base_url,
         )
     )
@@ -615,7 +620,7 @@ def _assemble(
             poke=supervisor.poke,
             undo=undo.of_incident,
             doctor=doctor,
-            doors=_doors(settings, _entra(settings, session, clock, supervisor)),
+            doors=_doors(settings, recognises),
             replicas=lambda: supervisor.replicas,
             sped_up=settings.clock,
         )

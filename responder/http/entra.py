@@ -84,6 +84,10 @@ class Keys:
         self._problem = "not fetched yet"
         self._turn = asyncio.Lock()
 
+    def problem(self) -> str:
+        """Return why the keys could not be fetched last, and how many are known all the same; "" when they could."""
+        return f"{self._problem}; {len(self._known())} keys are known from before" if self._problem else ""
+
     async def run(self, sleep: Callable[[timedelta], Any]) -> None:
         """Fetch now and every hour, until cancelled; sooner again while it fails."""
         while True:

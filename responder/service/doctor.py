@@ -51,6 +51,7 @@ class DoctorParts:
         watched: An outside service is told that we live.
         public_url: Where pages link to.
         askers: Who asks senders what holds now, by the sender's name.
+        signing_keys: Says why the signing keys of our tenant cannot be had, or ""; None where no source takes signed tokens.
     """
 
     store: Store
@@ -63,6 +64,7 @@ class DoctorParts:
     watched: bool
     public_url: str
     askers: Mapping[str, Asker] = field(default_factory=dict)
+    signing_keys: Callable[[], str] | None = None
 
 
 class Doctor:
@@ -163,7 +165,15 @@ class Doctor:
             said = "never heard" if one.at is None else f"last heard at {one.at:%Y-%m-%d %H:%M:%S} UTC"
             advice = "post a test alert from there; look at its receiver's URL and token" if silent else ""
             found.append(Finding(what=f"sender {one.name}", well=not silent, said=said, advice=advice))
-        return found + [_asked(name, one) for name, one in self._parts.askers.items()]
+        found += [_asked(name, one) for name, one in self._parts.askers.items()]
+        if self._parts.signing_keys is not None:
+            problem = self._parts.signing_keys()
+            said = problem or "the keys that signed tokens are checked with are there"
+            advice = (
+                "let http.entra.authority be reached (port 443); secure webhooks are answered 503 without keys" if problem else ""
+            )
+            found.append(Finding(what="entra keys", well=not problem, said=said, advice=advice))
+        return found
 
     async def _outside(self) -> list[Finding]:
         if self._parts.watched:

@@ -324,6 +324,10 @@ async def test_an_outage_of_the_key_server_is_503_and_what_was_known_works_on(se
 
     code, body, headers = await world.call("POST", SECURE, fired(), token=signed(claims(entra)))
     ready, _, _ = await world.call("GET", "/readyz", token="")
+    _, examined, _ = await world.call("GET", "/v1/doctor")
+    (keys,) = [one for one in examined["findings"] if one["what"] == "entra keys"]
+    assert not keys["well"]
+    assert "503" in keys["said"] + keys["advice"]
     entra.down = False
 
     async def taken() -> bool:
