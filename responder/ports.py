@@ -147,12 +147,13 @@ class ClusterView(Protocol):
     async def look_up(self, lookup: Lookup) -> LookupAnswer:
         """Answer one question of target resolution within 2 s; ``Presence.UNKNOWN`` instead of raising."""
 
-    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
+    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = (), shared: bool = False) -> Snapshot:
         """Read the target and everything that judging it needs, within 10 s.
 
         Args:
             target: What.
             displaced: Of a node: workloads whose pods had to leave it earlier; they are read too, also when the node is gone.
+            shared: What concerns the whole namespace may be some seconds old, as read for another target; never for a permit.
 
         Raises:
             RemoteError: When the target itself could not be read. A side read that fails is a gap, not an error.
@@ -362,6 +363,11 @@ class Store(Protocol):
 
     async def counts(self, incident: Incident, scopes: Scopes, *, symptom_window: timedelta) -> Counts:
         """Count what limits are judged by."""
+
+    async def counts_of(
+        self, incident: Incident, scopes: Mapping[str, Scopes], *, symptom_window: timedelta
+    ) -> Mapping[str, Counts]:
+        """Count what limits are judged by, for several rules of one incident at once."""
 
     async def storm(self, parent: Incident, *, symptom_window: timedelta) -> StormCounts:
         """Count how a storm stands: what opened within the window and is not over, and the children that still wait for it."""

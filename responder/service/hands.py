@@ -17,7 +17,7 @@ from datetime import timedelta
 from responder.actions.catalogue import ActionCatalogue
 from responder.actions.giving_back import looks_first, undo_now
 from responder.model.action import End, Outcome, Plan, Wait, Write
-from responder.model.cluster import Snapshot
+from responder.model.cluster import Reading, Snapshot
 from responder.model.errors import (
     BlockedError,
     ContestedError,
@@ -69,6 +69,7 @@ class Held:
         lost: The lease is known to be lost.
         late: How long nobody was there to take it up; zero for what is usual.
         snapshot: As read for the last judgement; None when nothing was.
+        reading: Of that judgement, when it only asked for evidence; it is judged by again while it is young.
     """
 
     incident: Incident
@@ -80,6 +81,7 @@ class Held:
     lost: bool = False
     late: timedelta = timedelta(0)
     snapshot: Snapshot | None = None
+    reading: Reading | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,7 @@ class Reader:
         still: Callable[[], Awaitable[bool]] = _always,
         ask: CloudAsk | None = None,
         pool: str = "",
+        shared: bool = False,
     ) -> Snapshot:
         """Read a target, with what we remember of its revisions and what the cloud says.
 
@@ -118,6 +119,7 @@ class Reader:
             still: Asked when its turn has come: whether it is still to be read.
             ask: What to ask the cloud beside what the target needs by itself.
             pool: Of a node: its agent pool as last read, for when it is gone.
+            shared: See ``ports.ClusterView.snapshot``.
 
         Raises:
             RemoteError: When the target could not be read; also ``TransientError`` when it took too long.
@@ -131,7 +133,7 @@ class Reader:
             self._contacts.admit(target.cluster)
             try:
                 async with asyncio.timeout(READ_WITHIN.total_seconds()):
-                    snapshot = await view.snapshot(target, displaced=displaced)
+                    snapshot = await view.snapshot(target, displaced=displaced, shared=shared)
             except (RemoteError, TimeoutError) as error:
                 self._contacts.failed(target.cluster, error)
                 raise
@@ -228,7 +230,9 @@ class Reader:
             if incident.target.cluster not in self._views:
                 return None, f"cluster {incident.target.cluster or '(none)'} is not configured"
             try:
-                snapshot = await self.snapshot(incident.target, displaced=incident.displaced, still=still, pool=incident.pool)
+                snapshot = await self.snapshot(
+                    incident.target, displaced=incident.displaced, still=still, pool=incident.pool, shared=True
+                )
             except _NotWantedError:
                 return None, ""
             except TimeoutError:

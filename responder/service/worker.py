@@ -50,6 +50,9 @@ MOST_STEPS = 12
 """Decisions in a row for one incident before it is given back: a bound against a circle."""
 
 EVIDENCE_WITHIN = timedelta(seconds=60)
+YOUNG = timedelta(seconds=5)
+"""What was read this lately is judged by once more after evidence was taken; before a write all is read anew."""
+
 NOBODY_WAS_THERE = timedelta(seconds=30)
 """A wake-up is taken up within a second, that of a dead replica within this; what comes of a later one is told as late."""
 
@@ -264,7 +267,9 @@ class Worker:
             return await self._conclude(held, ended)
         case = await self._case(held, denied)
         held.snapshot = case.reading.snapshot if case.reading is not None else None
-        return decide(case)
+        decision = decide(case)
+        held.reading = case.reading if decision.capture else None
+        return decision
 
     async def _conclude(self, held: Held, ended: Ended) -> Decision:
         case = await self._case(held, None)
@@ -282,9 +287,14 @@ class Worker:
             parent = await parts.storms.parent_of(incident)
             return parent is None or not self._parked(held, parent)
 
-        reading, problem = (None, "")
-        if incident.phase is not Phase.CLOSED:
+        reading, problem = held.reading, ""
+        held.reading = None
+        if reading is not None and self._clock.now() - reading.read_at < YOUNG:
+            parent = await parts.storms.parent_of(incident)
+        elif incident.phase is not Phase.CLOSED:
             reading, problem = await parts.reader.read(incident, wanted(incident, held.rules), held.instances, still=still)
+        else:
+            reading = None
         parked = parent is not None and self._parked(held, parent)
         snapshot = reading.snapshot if reading is not None else None
         container = None if parked or parent is not None else await parts.storms.container_of(incident, snapshot)
@@ -372,12 +382,8 @@ class Worker:
         window = self._parts.house.limits.same_symptom.window
         if incident.phase not in {Phase.OPEN, Phase.WAITING, Phase.VERIFYING, Phase.RECOVERED}:
             return {}
-        return {
-            name: await self._store.counts(
-                incident, counting_scopes(incident, name, self._parts.house.limits, rule), symptom_window=window
-            )
-            for name, rule in rules.items()
-        }
+        scopes = {name: counting_scopes(incident, name, self._parts.house.limits, rule) for name, rule in rules.items()}
+        return dict(await self._store.counts_of(incident, scopes, symptom_window=window)) if scopes else {}
 
     async def _with_evidence(self, held: Held, decision: Decision) -> Decision:
         """Capture evidence (at most 60 s are waited for it), keep it, and note it on the incident."""

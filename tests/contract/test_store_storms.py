@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from responder.model.incident import Candidate, Command, Incident, Mode, Phase, SignalKind
+from responder.model.incident import Candidate, Command, Incident, Mode, Phase, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Claimed, DeliveryState, RoutedAlert, Scopes, Transition
 from responder.policy import storms
@@ -150,3 +150,27 @@ async def test_each_mode_and_cluster_has_a_storm_of_its_own(store: SqlStore) -> 
 
 def _scopes() -> Scopes:
     return Scopes(cluster="prod", target=(), scope="s", in_flight=None, rule="crash", max_actions=None, window=WINDOW)
+
+
+async def woken(store: SqlStore, *kinds: SignalKind) -> float:
+    """Say something to an incident in hand, and return after how many seconds it is due once its step is stored."""
+    (one,) = await opened(store, 1)
+    for kind in kinds:
+        await store.signal(Signal(incident=one.incident.id, kind=kind, at=make.NOON, by="ana"))
+    await store.commit(Transition(incident=one.incident, fence=one.fence, wake=one.wake, wake_at=LATER))
+    due = await store.next_due()
+    assert due is not None
+    return (due - make.NOON).total_seconds()
+
+
+async def test_alerts_that_only_fire_are_gathered_for_a_second(store: SqlStore) -> None:
+    """Five of them that come while an incident is in hand wake it once more, and not five times."""
+    assert await woken(store, SignalKind.FIRED, SignalKind.FIRED) == 1.0
+
+
+@pytest.mark.parametrize(
+    "kind", [SignalKind.RESOLVED, SignalKind.PAUSED, SignalKind.CLOSED, SignalKind.APPROVED, SignalKind.RELEASED]
+)
+async def test_what_people_say_and_a_resolved_wait_for_nothing(store: SqlStore, kind: SignalKind) -> None:
+    """Also when an alert fired beside it."""
+    assert await woken(store, SignalKind.FIRED, kind) == 0.0

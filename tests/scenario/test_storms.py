@@ -189,8 +189,8 @@ class SilentView:
         )
         return LookupAnswer(presence=Presence.FOUND, targets=(target,))
 
-    async def snapshot(self, target: Target, *, displaced: Any = ()) -> Snapshot:
-        del displaced
+    async def snapshot(self, target: Target, *, displaced: Any = (), shared: bool = False) -> Snapshot:
+        del displaced, shared
         self._ask()
         made = make.snapshot()
         assert made.workload is not None

@@ -16,6 +16,7 @@ from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.clusters.kubernetes.evidence import capture
 from responder.clusters.kubernetes.nodes import NodeReader
+from responder.clusters.kubernetes.sharing import Shared
 from responder.model.action import Permission
 from responder.model.cluster import (
     EventSnapshot,
@@ -71,6 +72,7 @@ class KubernetesView:
         self._now = now
         self._kept: dict[Lookup, tuple[float, LookupAnswer]] = {}
         self._captures = asyncio.Semaphore(CAPTURES_AT_ONCE)
+        self._shared = Shared(now=now)
         self._node_reader = NodeReader(name, client, top=self._tops_of_pod, now=now)
 
     # --- target resolution
@@ -215,17 +217,17 @@ class KubernetesView:
 
     # --- snapshots
 
-    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
+    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = (), shared: bool = False) -> Snapshot:
         """See ``ports.ClusterView``."""
         read_at = self._now()
         async with asyncio.timeout(10):
             match target.kind:
                 case TargetKind.POD:
-                    return await self._pod_snapshot(target, read_at)
+                    return await self._pod_snapshot(target, read_at, shared)
                 case TargetKind.WORKLOAD:
-                    return await self._workload_snapshot(target, read_at)
+                    return await self._workload_snapshot(target, read_at, shared)
                 case TargetKind.SERVICE:
-                    return await self._service_snapshot(target, read_at)
+                    return await self._service_snapshot(target, read_at, shared)
                 case TargetKind.NODE:
                     return await self._node_reader.snapshot(target, displaced, read_at)
                 case TargetKind.NODE_POOL:
@@ -249,7 +251,7 @@ class KubernetesView:
     async def _tops_of_pod(self, pod: k.Anything) -> Sequence[Target]:
         return (await self._top("Pod", pod)).targets
 
-    async def _pod_snapshot(self, target: Target, read_at: datetime) -> Snapshot:
+    async def _pod_snapshot(self, target: Target, read_at: datetime, shared: bool) -> Snapshot:
         try:
             raw = await self._client.read(path_of("Pod", target.namespace, target.name), k.Pod)
         except GoneError:
@@ -264,7 +266,7 @@ class KubernetesView:
             (one for one in top.targets if one.owner_kind in {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet"}), None
         )
         if owner is not None:
-            around = await self._workload_snapshot(owner, read_at)
+            around = await self._workload_snapshot(owner, read_at, shared)
             workload, nodes, events, gaps = around.workload, around.nodes, around.events, dict(around.gaps)
         else:
             events = await self._side(gaps, "events", self._events(target.namespace, {pod.name}), ())
@@ -278,7 +280,7 @@ class KubernetesView:
             gaps=gaps,
         )
 
-    async def _workload_snapshot(self, target: Target, read_at: datetime) -> Snapshot:
+    async def _workload_snapshot(self, target: Target, read_at: datetime, shared: bool) -> Snapshot:
         kind = target.owner_kind
         if kind == "bare":
             return await self._bare_snapshot(target, read_at)
@@ -299,13 +301,15 @@ class KubernetesView:
                 gaps, "revisions", self._replica_sets(ns, selector) if kind == "Deployment" else _nothing(empty_sets), empty_sets
             ),
             self._side(gaps, "pods", self._pods(ns, selector), list[k.Pod]()),
-            self._side(gaps, "services", self._services(ns, labels), list[ServiceSnapshot]()),
+            self._side(gaps, "services", self._services(ns, labels, shared), list[ServiceSnapshot]()),
         )
         hpas, pdbs, quotas, mark = await asyncio.gather(
-            self._side(gaps, "autoscalers", self._autoscalers(ns), list[k.Hpa]()),
-            self._side(gaps, "budgets", self._budgets(ns), list[k.Pdb]()),
-            self._side(gaps, "quotas", self._quotas(ns), list[k.Quota]()),
-            self._side(gaps, "namespace", self._namespace_mark(ns), None),
+            self._side(
+                gaps, "autoscalers", self._near(shared, f"autoscalers/{ns}", lambda: self._autoscalers(ns)), list[k.Hpa]()
+            ),
+            self._side(gaps, "budgets", self._near(shared, f"budgets/{ns}", lambda: self._budgets(ns)), list[k.Pdb]()),
+            self._side(gaps, "quotas", self._near(shared, f"quotas/{ns}", lambda: self._quotas(ns)), list[k.Quota]()),
+            self._side(gaps, "namespace", self._near(shared, f"namespace/{ns}", lambda: self._namespace_mark(ns)), None),
         )
         owned_sets = [one for one in sets if _owned(one.metadata, raw.metadata.uid)]
         owners = {raw.metadata.uid} if kind != "Deployment" else {one.metadata.uid for one in owned_sets}
@@ -318,8 +322,8 @@ class KubernetesView:
             )
         names = {target.name, *(one.metadata.name for one in owned_sets), *(one.name for one in mine)}
         events, nodes = await asyncio.gather(
-            self._side(gaps, "events", self._events(ns, names), ()),
-            self._side(gaps, "nodes", self._nodes({one.node for one in mine if one.node}), ()),
+            self._side(gaps, "events", self._events(ns, names, shared=shared), ()),
+            self._side(gaps, "nodes", self._nodes({one.node for one in mine if one.node}, shared=shared), ()),
         )
         made = make.workload(kind, raw, pods=mine, revisions=revisions)
         scaler = next(
@@ -357,7 +361,7 @@ class KubernetesView:
         events = await self._side(gaps, "events", self._events(target.namespace, {target.name}), ())
         return Snapshot(target=target, read_at=read_at, events=tuple(events), gaps=gaps)
 
-    async def _service_snapshot(self, target: Target, read_at: datetime) -> Snapshot:
+    async def _service_snapshot(self, target: Target, read_at: datetime, shared: bool) -> Snapshot:
         ns = target.namespace
         try:
             raw = await self._client.read(path_of("Service", ns, target.name), k.Service)
@@ -368,7 +372,7 @@ class KubernetesView:
         slices, pods, mark = await asyncio.gather(
             self._side(gaps, "endpoints", self._slices(ns, target.name), list[k.Slice]()),
             self._side(gaps, "pods", self._pods(ns, selector) if selector else _nothing(list[k.Pod]()), list[k.Pod]()),
-            self._side(gaps, "namespace", self._namespace_mark(ns), None),
+            self._side(gaps, "namespace", self._near(shared, f"namespace/{ns}", lambda: self._namespace_mark(ns)), None),
         )
         made = [make.pod(one) for one in pods]
         service = make.service(raw, slices, made)
@@ -382,7 +386,7 @@ class KubernetesView:
         nodes: tuple[NodeSnapshot, ...] = ()
         events: tuple[EventSnapshot, ...] = ()
         if len(tops) == 1:
-            around = await self._workload_snapshot(tops[0], read_at)
+            around = await self._workload_snapshot(tops[0], read_at, shared)
             workload, nodes, events = around.workload, around.nodes, around.events
             gaps |= dict(around.gaps)
         elif tops:
@@ -418,6 +422,10 @@ class KubernetesView:
                             found[target.identity] = target
         return list(found.values())
 
+    async def _near(self, shared: bool, name: str, read: Callable[[], Awaitable[T]]) -> T:
+        """Read what concerns a whole namespace or node, or share what was read for another target a moment ago."""
+        return await (self._shared.get(name, read) if shared else read())
+
     async def _side(self, gaps: dict[str, str], name: str, read: Awaitable[T], nothing: T) -> T:
         """Await a side read; when it fails it is a gap, not an error."""
         try:
@@ -452,8 +460,11 @@ class KubernetesView:
         pages = await self._client.pages(path, k.SliceList, query={"labelSelector": f"kubernetes.io/service-name={service}"})
         return [one for page in pages for one in page.items or []]
 
-    async def _services(self, namespace: str, labels: Mapping[str, str]) -> list[ServiceSnapshot]:
-        raw = (await self._client.read(path_of("Service", namespace), k.ServiceList)).items or []
+    async def _services(self, namespace: str, labels: Mapping[str, str], shared: bool) -> list[ServiceSnapshot]:
+        async def read() -> list[k.Service]:
+            return (await self._client.read(path_of("Service", namespace), k.ServiceList)).items or []
+
+        raw = await self._near(shared, f"services/{namespace}", read)
         mine = [
             one
             for one in raw
@@ -468,20 +479,29 @@ class KubernetesView:
         raw = (await self._client.read(path, k.RevisionList, query={"labelSelector": selector})).items or []
         return [make.controller_revision(one, current=digest, pods=pods) for one in raw if _owned(one.metadata, uid)]
 
-    async def _events(self, namespace: str, names: set[str]) -> tuple[EventSnapshot, ...]:
-        pages = await self._client.pages(f"/api/v1/namespaces/{namespace}/events", k.EventList)
-        found = [make.event(one) for page in pages for one in page.items or [] if one.involved_object.name in names]
+    async def _events(self, namespace: str, names: set[str], *, shared: bool = False) -> tuple[EventSnapshot, ...]:
+        async def read() -> dict[str, list[k.KubeEvent]]:
+            by_name: dict[str, list[k.KubeEvent]] = {}
+            for page in await self._client.pages(f"/api/v1/namespaces/{namespace}/events", k.EventList):
+                for one in page.items or []:
+                    by_name.setdefault(one.involved_object.name, []).append(one)
+            return by_name
+
+        events = await self._near(shared, f"events/{namespace}", read)
+        found = [make.event(one) for name in names for one in events.get(name, ())]
         oldest = datetime.min.replace(tzinfo=UTC)
         return tuple(sorted(found, key=lambda one: one.last_seen_at or oldest, reverse=True)[:MOST_EVENTS])
 
-    async def _nodes(self, names: set[str]) -> tuple[NodeSnapshot, ...]:
+    async def _nodes(self, names: set[str], *, shared: bool = False) -> tuple[NodeSnapshot, ...]:
         async def one(name: str) -> NodeSnapshot | None:
             try:
                 return make.node(await self._client.read(path_of("Node", "", name), k.Node))
             except GoneError:
                 return NodeSnapshot(name=name, ready="Unknown")
 
-        found = await asyncio.gather(*(one(name) for name in sorted(names)[:20]))
+        found = await asyncio.gather(
+            *(self._near(shared, f"node/{name}", lambda name=name: one(name)) for name in sorted(names)[:20])  # type: ignore[misc]
+        )
         return tuple(node for node in found if node is not None)
 
     # --- the rest of the port

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from sqlalchemy import Connection, delete, distinct, func, insert, select, update
@@ -102,13 +102,30 @@ def _recent(db: Connection, now: int, scopes: Scopes) -> int:
 
 def counts(db: Connection, now: int, incident: Incident, scopes: Scopes, symptom_window: timedelta) -> Counts:
     """Count what limits are judged by."""
-    other = _holder(db, scopes.target, incident.id)
-    return Counts(
-        in_flight=_running(db, scopes.scope, incident.id),
-        recent_actions=_recent(db, now, scopes),
-        claimed_by=other[0] if other else "",
-        same_symptom=parents.opened_lately(db, now, incident, symptom_window),
-    )
+    return counts_of(db, now, incident, {"": scopes}, symptom_window)[""]
+
+
+def counts_of(
+    db: Connection, now: int, incident: Incident, scopes: Mapping[str, Scopes], symptom_window: timedelta
+) -> dict[str, Counts]:
+    """Count what limits are judged by, for several rules at once: only what is counted by rule is counted for each."""
+    same = parents.opened_lately(db, now, incident, symptom_window)
+    held: dict[tuple[str, ...], str] = {}
+    running: dict[str, int] = {}
+    found: dict[str, Counts] = {}
+    for name, one in scopes.items():
+        if one.target not in held:
+            other = _holder(db, one.target, incident.id)
+            held[one.target] = other[0] if other else ""
+        if one.scope not in running:
+            running[one.scope] = _running(db, one.scope, incident.id)
+        found[name] = Counts(
+            in_flight=running[one.scope],
+            recent_actions=_recent(db, now, one),
+            claimed_by=held[one.target],
+            same_symptom=same,
+        )
+    return found
 
 
 def owe(db: Connection, now: int, incident: Incident, command: str, changes: Sequence[Change]) -> None:

@@ -34,6 +34,8 @@ T = tables.incidents
 REPEATS_NOTED_EVERY = 60_000
 UNREADABLE_AGAIN = 60_000
 AT_ONCE = 500
+GATHERED_FOR = 1_000
+"""Milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,7 @@ def commit(db: Connection, now: int, step: Transition) -> Committed:
     for tell in step.tells:
         outbox_operations.add(db, now, step.incident, tell)
     closed = incident.phase is Phase.CLOSED
-    wake_at = None if closed else now if row.wake != step.wake else (not_before(step.wake_at) or now)
+    wake_at = None if closed else _wake_at(db, now, step, behind=row.wake != step.wake)
     values = {**_columns(incident), "wake_at": wake_at}
     if closed:
         values["closed_at"] = maybe_millis(incident.closed_at) or now
@@ -275,6 +277,20 @@ def commit(db: Connection, now: int, step: Transition) -> Committed:
     if closed:
         _end(db, now, incident)
     return Committed(stored=True, wake=step.wake, parent=incident.parent)
+
+
+def _wake_at(db: Connection, now: int, step: Transition, *, behind: bool) -> int:
+    """Return when to look again: when the step says, or at once when something came meanwhile.
+
+    Alerts that only fired are gathered for a second: each target of a storm has several, and each would wake it again. What a person said, a
+    Resolved, and a switch wait for nothing; nor does a step that goes on by itself.
+    """
+    own = not_before(step.wake_at) or now
+    if not behind or step.keep:
+        return now if behind else own
+    kinds = {one.kind for one in signals_of(db, step.incident.id)}
+    gathers = kinds == {SignalKind.FIRED}
+    return min(own, now + GATHERED_FOR) if gathers else now
 
 
 def _end(db: Connection, now: int, incident: Incident) -> None:

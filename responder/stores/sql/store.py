@@ -181,7 +181,7 @@ class SqlStore:
 
     async def unclosed(self, keys: Sequence[str]) -> Mapping[str, Incident]:
         """See ``ports.Store``."""
-        return await self.runner.run(incidents.unclosed, self._now, list(keys))
+        return await self.runner.read(incidents.unclosed, self._now, list(keys))
 
     async def route(
         self, alerts: Sequence[RoutedAlert], *, delivery: Delivery | None, state: DeliveryState, note: str, shape: str
@@ -223,9 +223,15 @@ class SqlStore:
         """See ``ports.Store``."""
         return await self.runner.run(commands.counts, self._now, incident, scopes, symptom_window)
 
+    async def counts_of(
+        self, incident: Incident, scopes: Mapping[str, Scopes], *, symptom_window: timedelta
+    ) -> Mapping[str, Counts]:
+        """See ``ports.Store``."""
+        return await self.runner.read(commands.counts_of, self._now, incident, dict(scopes), symptom_window)
+
     async def storm(self, parent: Incident, *, symptom_window: timedelta) -> StormCounts:
         """See ``ports.Store``."""
-        return await self.runner.run(parents.storm, self._now, parent, symptom_window)
+        return await self.runner.read(parents.storm, self._now, parent, symptom_window)
 
     async def signal(self, signal: Signal) -> bool:
         """See ``ports.Store``."""
@@ -233,7 +239,7 @@ class SqlStore:
 
     async def next_due(self) -> datetime | None:
         """See ``ports.Store``."""
-        due = await self.runner.run(_next_due, self._now)
+        due = await self.runner.read(_next_due, self._now)
         return None if due is None else instant(due)
 
     async def keep_evidence(self, incident: str, *, opening: int, items: Sequence[EvidenceItem]) -> None:
@@ -302,7 +308,7 @@ class SqlStore:
 
     async def modes(self) -> Sequence[ModeRow]:
         """See ``ports.Store``."""
-        return await self.runner.run(keeping.modes, self._now)
+        return await self.runner.read(keeping.modes, self._now)
 
     async def set_mode(self, mode: ModeRow) -> None:
         """See ``ports.Store``."""
@@ -314,7 +320,7 @@ class SqlStore:
 
     async def seen_healthy(self, revisions: Sequence[str]) -> Sequence[str]:
         """See ``ports.Store``."""
-        return await self.runner.run(keeping.seen_healthy, self._now, list(revisions))
+        return await self.runner.read(keeping.seen_healthy, self._now, list(revisions))
 
     async def prune(self, keep: Retention) -> int:
         """See ``ports.Store``."""

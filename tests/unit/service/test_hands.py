@@ -39,7 +39,8 @@ class Cluster:
     written: list[Write] = field(default_factory=list)
     then: Callable[[], None] = lambda: None
 
-    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = ()) -> Snapshot:
+    async def snapshot(self, target: Target, *, displaced: Sequence[Target] = (), shared: bool = False) -> Snapshot:
+        assert not shared, "a permit shares nothing"
         del target
         return make.snapshot(pods=SICK, read_at=self.clock.now())
 
