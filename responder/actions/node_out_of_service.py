@@ -103,8 +103,9 @@ def _refuses(detail: NodeDetail, *, now: datetime) -> Refusal | None:
 
 
 def _left(detail: NodeDetail) -> list[str]:
-    """Name the pods that a dead machine still holds; static ones go with their node."""
-    return [f"{pod.namespace}/{pod.name}" for pod in detail.pods if not pod.mirror and pod.phase not in nodes.FINISHED]
+    """Name the pods that a dead machine still holds, also those that a finalizer keeps after their end; static ones go with their node."""
+    held = [pod for pod in detail.pods if not pod.mirror and (pod.phase not in nodes.FINISHED or pod.deleting_since is not None)]
+    return [f"{pod.namespace}/{pod.name}" for pod in held]
 
 
 def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:

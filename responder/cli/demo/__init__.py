@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
 
+from responder.cli.demo.node import NodeAct
 from responder.cli.demo.queue import ServiceBusAct
 from responder.cli.demo.stage import SPEED, Act, Stage, staged
 from responder.cli.demo.workloads import WorkloadsAct
@@ -24,7 +25,7 @@ from responder.telemetry import configure_logging
 
 def acts() -> tuple[Act, ...]:
     """Return what is played, in the order of the claims."""
-    return (WorkloadsAct(), ServiceBusAct())
+    return (WorkloadsAct(), ServiceBusAct(), NodeAct())
 
 
 def run(*, keep: bool) -> int:

@@ -172,7 +172,8 @@ def _config(cluster: SandboxCluster, pagerduty: PagerDutyReceiver, folder: Path)
     kubeconfig = cluster.write_kubeconfig(folder / "kubeconfig")
     key = {"env": "DEMO_ROUTING_KEY"}
     return {
-        "act": ["pod-crash-loop"],
+        "act": ["pod-crash-loop", "node-not-ready"],
+        "rules": {"node-not-ready": {"page": "stuck"}},
         "store": {"kind": "sqlite", "path": str(folder / "responder.sqlite")},
         "http": {
             "listen": "127.0.0.1:0",

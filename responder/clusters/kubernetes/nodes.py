@@ -37,18 +37,19 @@ Top = Callable[[k.Anything], Awaitable[Sequence[Target]]]
 
 
 class _Kept(Generic[T]):
-    """A value that is read again when it is old."""
+    """A value that is read again when it is old, by the clock that judges it: a process that was held up must not believe in old Leases."""
 
-    def __init__(self, lasts: timedelta) -> None:
-        self._lasts = lasts.total_seconds()
-        self._at: float | None = None
+    def __init__(self, lasts: timedelta, now: Callable[[], datetime]) -> None:
+        self._lasts = lasts
+        self._now = now
+        self._at: datetime | None = None
         self._value: T | None = None
 
     async def get(self, read: Callable[[], Awaitable[T]]) -> T:
-        now = asyncio.get_running_loop().time()
-        if self._value is None or self._at is None or now - self._at >= self._lasts:
+        asked_at = self._now()
+        if self._value is None or self._at is None or not timedelta(0) <= asked_at - self._at < self._lasts:
             self._value = await read()
-            self._at = now
+            self._at = asked_at
         return self._value
 
 
@@ -102,9 +103,9 @@ class NodeReader:
         self._client = client
         self._top = top
         self._now = now
-        self._nodes: _Kept[tuple[NodeSnapshot, ...]] = _Kept(NODES_KEPT)
-        self._leases: _Kept[dict[str, datetime]] = _Kept(NODES_KEPT)
-        self._requested: _Kept[dict[str, dict[str, float]]] = _Kept(REQUESTS_KEPT)
+        self._nodes: _Kept[tuple[NodeSnapshot, ...]] = _Kept(NODES_KEPT, now)
+        self._leases: _Kept[dict[str, datetime]] = _Kept(NODES_KEPT, now)
+        self._requested: _Kept[dict[str, dict[str, float]]] = _Kept(REQUESTS_KEPT, now)
         self._owners: dict[str, tuple[float, Target]] = {}
 
     async def snapshot(self, target: Target, displaced: Sequence[Target], read_at: datetime) -> Snapshot:
