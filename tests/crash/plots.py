@@ -27,6 +27,7 @@ class Plot:
         begin: Brings the trouble about; its time counts from there.
         lasts: How long it is followed.
         own: A rule of the plot's own; {} for the shipped ones.
+        acts: Something is written to the cluster in it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Plot:
     begin: Callable[[Outdoors], Awaitable[None]]
     lasts: timedelta = timedelta(minutes=30)
     own: Any = None
+    acts: bool = True
 
     def world(self, folder: Path, *, crash_at: frozenset[int] = frozenset(), keeps_name: bool = True) -> World:
         """Return a world in which it can happen."""
@@ -206,11 +208,11 @@ PLOTS: tuple[Plot, ...] = (
     Plot("an image that does not exist", "image-pull", no_such_image, timedelta(minutes=8)),
     Plot("a Secret that nobody made", "config-error", no_such_secret, timedelta(minutes=8)),
     Plot("a service without endpoints", "service-endpoints", no_endpoint, timedelta(minutes=8)),
-    Plot("an alert that no rule is for", "backstop", unknown_alert, timedelta(minutes=17)),
+    Plot("an alert that no rule is for", "backstop", unknown_alert, timedelta(minutes=17), acts=False),
     Plot("a node that fell silent", "node-not-ready", dead_node, timedelta(minutes=20)),
     Plot("a node short of memory", "node-pressure", full_node, timedelta(minutes=18)),
-    Plot("a workload that no node has room for", "pending-pods", no_room, timedelta(minutes=10)),
+    Plot("a workload that no node has room for", "pending-pods", no_room, timedelta(minutes=10), acts=False),
     Plot("a release past its deadline", "stuck-rollout", stuck_release, timedelta(minutes=8)),
-    Plot("a node pool that AKS could not roll", "aks-operation-failed", failed_roll, timedelta(minutes=17)),
+    Plot("a node pool that AKS could not roll", "aks-operation-failed", failed_roll, timedelta(minutes=17), acts=False),
     Plot("a raised floor, given back", "scale-up", more_replicas, timedelta(minutes=15), own=SCALE),
 )
