@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 import yaml
 from sqlalchemy import text
+from typer.testing import CliRunner, Result
 
+from responder.cli.main import app
 from responder.clock import SystemClock
 from responder.model.errors import SettingsError
 from responder.model.evidence import EvidenceItem
@@ -42,11 +44,17 @@ class Place:
     async def findings(self) -> set[str]:
         return {one.what for one in (await self.administration.inspect()).findings}
 
-    async def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    async def started(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line as a process."""
         command = [sys.executable, "-m", "responder", "db", *arguments, "--config", str(self.config)]
         return await asyncio.to_thread(
             subprocess.run, command, capture_output=True, text=True, check=False, env={**os.environ, **self.environment}
         )
+
+    async def cli(self, *arguments: str) -> Result:
+        """Run the command line in this process: starting one is two seconds of importing."""
+        given = ["db", *arguments, "--config", str(self.config)]
+        return await asyncio.to_thread(CliRunner().invoke, app, given, env=self.environment)
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -158,7 +166,7 @@ async def test_a_damaged_file_is_found(tmp_path: Path) -> None:
 async def test_check_and_export_from_the_command_line(place: Place, tmp_path: Path) -> None:
     """Exit codes, JSON, and an export that has every row and reads as JSON."""
     await filled(place.store)
-    good = await place.cli("check")
+    good = await place.started("check")
     exported = await place.cli("export")
     to_file = await place.cli("export", "--out", str(tmp_path / "e.jsonl"), "--json")
     again = await place.cli("export", "--out", str(tmp_path / "e.jsonl"))
@@ -179,9 +187,9 @@ async def test_check_and_export_from_the_command_line(place: Place, tmp_path: Pa
     assert {"base64": "/wD+"} in contents
     assert json.loads(to_file.stdout)["rows"]["incidents"] == 1
     assert (tmp_path / "e.jsonl").read_text().count("\n") == len(lines)
-    assert again.returncode == 2
+    assert again.exit_code == 2
     assert migrated is None or json.loads(migrated.stdout) == {"before": newest(), "after": newest(), "known": newest()}
-    assert bad.returncode == 1
+    assert bad.exit_code == 1
     assert [one["what"] for one in json.loads(bad.stdout)["findings"]] == ["no_wake_up"]
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from responder.model.incident import Incident
+from responder.model.reason import Reason
 from tests.crash.world import Outdoors, Sent
 
 LATE = timedelta(seconds=60)
@@ -38,9 +39,9 @@ class End:
 def ended(
     world: Outdoors, incidents: Sequence[Incident], rows: Mapping[str, Any], *, points: Sequence[str], began_at: datetime
 ) -> End:
-    """Return what is left."""
+    """Return what is left. An incident that moved to what its target turned out to be is no end: it goes on as another."""
     return End(
-        phases=tuple(sorted(f"{one.mode} {one.phase}" for one in incidents)),
+        phases=tuple(sorted(f"{one.mode} {one.phase}" for one in incidents if one.reason is not Reason.MOVED)),
         effects=world.seen(),
         sent=tuple(world.sent),
         rows={**rows, "floor": world.floor()},
