@@ -46,7 +46,7 @@ from tests.crash.world import DEAD_FOR, Fate, Outdoors, Sent, World, left, rule_
 
 R = TypeVar("R")
 Database = Literal["sqlite", "postgres"]
-SLOWER = 10
+SLOWER = 5
 """How much slower than real time a life's own time-outs run: on a busy machine two seconds for a look-up are over before it was asked."""
 
 LONGEST_LIFE = 120.0

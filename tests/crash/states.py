@@ -38,7 +38,7 @@ async def collected(plot: Plot) -> dict[tuple[str, str], dict[str, Any]]:
             return result
 
         await plot.begin(world)
-        world.runner.run = watched  # type: ignore[method-assign]
+        world.runner.run = watched  # type: ignore[method-assign, assignment]
         await world.live(plot.lasts)
     return found
 
