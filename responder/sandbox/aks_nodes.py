@@ -1,6 +1,6 @@
-"""The seam between the AKS double and a cluster: machines appear as nodes and vanish, through the Kubernetes API alone.
+"""The seam between the AKS double and a cluster: machines appear as nodes and vanish.
 
-So it works on the sandbox cluster and on a real control plane alike.
+Through the Kubernetes API alone, so that it works on a real control plane too; or on a sandbox cluster with kubelets that go on living.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+
+from responder.sandbox.cluster import SandboxCluster
 
 
 class ApiNodes:
@@ -61,3 +63,22 @@ class ApiNodes:
         """Close connections."""
         if self._session is not None:
             await self._session.close()
+
+
+class MachineNodes:
+    """Machines of a sandbox cluster: each has a kubelet that registers it, renews its Lease and runs its pods.
+
+    ``ApiNodes`` makes Nodes that nobody stands behind: on any cluster they are Unknown once their grace is over.
+    """
+
+    def __init__(self, cluster: SandboxCluster) -> None:
+        self._cluster = cluster
+
+    async def add(self, name: str, *, provider_id: str, labels: dict[str, str], taints: list[dict[str, str]]) -> None:
+        """Let a machine join as a Ready node; one that is there already stays as it is."""
+        if name not in self._cluster.kubelet.machines:
+            self._cluster.add_node(name, labels=labels, taints=[dict(one) for one in taints], provider=provider_id)
+
+    async def remove(self, name: str) -> None:
+        """Take a machine away, and its Node as the cloud node controller does."""
+        self._cluster.remove_machine(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from responder.sandbox import NodeBehaviour, NodeTimes, Timings
+from responder.sandbox.aks_nodes import MachineNodes
 from tests.unit.sandbox.world import World, is_ready, leaving
 
 UNREACHABLE = {"unreachable:NoSchedule", "unreachable:NoExecute"}
@@ -218,3 +219,22 @@ def test_out_of_service_ends_what_hangs_on_a_dead_node_and_spares_a_ready_one() 
     assert took <= 30
     (pod,) = world.pods("db")
     assert pod["spec"]["nodeName"] != name
+
+
+async def test_machines_of_a_pool_are_nodes_with_kubelets() -> None:
+    """A machine that joins stays Ready and takes pods; one that is deleted is gone with its Node, and its pods come back elsewhere."""
+    world = World(nodes=0)
+    machines = MachineNodes(world.cluster)
+    for number in range(2):
+        await machines.add(
+            f"sandbox-node-{number}", provider_id=f"azure:///{number}", labels={"kubernetes.azure.com/agentpool": "a"}, taints=[]
+        )
+    world.cluster.deployment("shop", "api", image="a", replicas=2)
+    world.go(120)
+
+    assert [world.ready(number) for number in range(2)] == ["True", "True"]
+    assert world.node(0)["spec"]["providerID"] == "azure:///0"
+    await machines.remove("sandbox-node-0")
+    world.go(90)
+    assert [one["metadata"]["name"] for one in world.cluster.storage.all("v1/nodes")] == ["sandbox-node-1"]
+    assert [is_ready(pod) for pod in world.pods("api", 1)] == [True, True]
