@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Any
 
 from responder.sandbox.answers import ApiFailure, Cause, Object, Resource, bad_request, invalid
+from responder.sandbox.kinds import KINDS
 from responder.sandbox.objects import Change, Storage
 from responder.sandbox.requests import JSON, Answer, Asked, Stream, Where, said
 from responder.sandbox.selectors import Selection
@@ -117,7 +118,11 @@ class Reading:
             meta = {"resourceVersion": item["metadata"]["resourceVersion"]}
             include = asked.query.get("includeObject", "Metadata")
             return said(table(kind, [item], meta, self._storage.now(), include=include))
-        return said(partial(item) if shape is Shape.METADATA else item)
+        if shape is Shape.METADATA:
+            return said(partial(item))
+        of = KINDS[kind]
+        head = json.dumps({"kind": of.kind, "apiVersion": of.group_version}, separators=(",", ":"))
+        return Answer(body=head[:-1].encode() + b"," + self._storage.text(kind, item)[1:])
 
     # --- many
 
