@@ -138,6 +138,12 @@ async def budget_arithmetic(c: Caller) -> None:
     await c.see("GET", c.group("policy/v1", BUDGETS, "bare"), None, *BUDGET_FIELDS, "status.conditions.0.reason")
     template = {"metadata": {"labels": {"app": "job"}}, "spec": pod_spec(restartPolicy="Never")}
     await c.make(c.group("batch/v1", "jobs"), {"metadata": {"name": "j"}, "spec": {"template": template}})
+
+    async def made() -> bool:
+        return bool(await c.pods("job"))
+
+    await c.until(made)
+    await asyncio.sleep(0.5)  # until the budgets' controller has surely seen the pod as well
     body = {"metadata": {"name": "job"}, "spec": {"selector": {"matchLabels": {"app": "job"}}, "maxUnavailable": 1}}
     await c.make(c.group("policy/v1", BUDGETS), body)
 

@@ -73,12 +73,14 @@ async def scheduling(c: Caller) -> None:
     await say(c, "ssd")
 
     async def told() -> bool:
-        events = (await c.get(f"{c.core('events')}?fieldSelector=involvedObject.name=big,reason=FailedScheduling"))["items"]
-        return bool(events)
+        return bool(await first())
+
+    async def first() -> list[str]:
+        found = (await c.get(f"{c.core('events')}?fieldSelector=involvedObject.name=big,reason=FailedScheduling"))["items"]
+        return [f"{one['type']} {one['reason']} {one['message']}" for one in found if ": 3 Insufficient cpu." in one["message"]]
 
     await c.until(told)
-    (event, *_) = (await c.get(f"{c.core('events')}?fieldSelector=involvedObject.name=big,reason=FailedScheduling"))["items"]
-    c.say(f"{event['type']} {event['reason']} {event['message']}")
+    c.say((await first())[0])
 
 
 PROBES = (scheduling,)
