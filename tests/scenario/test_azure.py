@@ -1,0 +1,217 @@
+"""A cluster by its resource id alone: address from ARM, tokens from Entra, a second opinion, and what ARM can do when its API is silent.
+
+The service is put together as in production, over TLS, with the unmodified SDKs; only time jumps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from responder.app import App, assembled
+from responder.model.incident import Incident, Signal, SignalKind
+from responder.sandbox import SandboxCluster, Timings
+from responder.sandbox.aks import SandboxAzure
+from responder.sandbox.aks_state import Aks
+from responder.service.intake import Intake
+from responder.settings import load_settings
+from responder.stores.sql.store import open_memory
+from tests.azure import access
+from tests.cases.stage import StageClock
+
+KUBE_TOKEN = "a token of Entra for the API server"
+
+
+@dataclass(slots=True)
+class Installation:
+    app: App
+    clock: StageClock
+    cluster: SandboxCluster
+    double: SandboxAzure
+    aks: Aks
+
+    async def alert(self, **labels: str) -> None:
+        one = {
+            "status": "firing",
+            "labels": {"alertname": "KubeAPIDown", **labels},
+            "annotations": {},
+            "startsAt": "2026-01-05T12:00:00Z",
+        }
+        body = json.dumps({"version": "4", "status": "firing", "receiver": "r", "alerts": [one]}).encode()
+        await Intake(store=self.app.store, clock=self.clock).accept(source="alertmanager", source_name="test", body=body)
+        await self.app.supervisor._router.route_due()
+
+    async def until(self, *words: str, most: int = 300) -> Incident:
+        """Let the service work, jumping over its waits, until its incident is in that phase or waits for that reason."""
+        found: list[Incident] = []
+        for _ in range(most):
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+                await self.app.supervisor._worker.work_due(group)
+            found = list(await self.app.store.incidents(unclosed=False, limit=5))
+            if len(found) == 1 and {str(found[0].phase), str(found[0].reason)} & set(words):
+                return found[0]
+            self.clock.forward(timedelta(seconds=5))
+            await asyncio.sleep(0.02)
+        raise AssertionError([(str(one.phase), str(one.reason), one.detail) for one in found])
+
+    async def approve(self, incident: Incident) -> None:
+        assert incident.approval is not None
+        body = {"digest": incident.approval.digest}
+        await self.app.store.signal(
+            Signal(incident=incident.id, kind=SignalKind.APPROVED, at=self.clock.now(), by="ana", body=body)
+        )
+
+    async def said(self, incident: Incident) -> str:
+        return "\n".join(entry.text for entry in await self.app.store.timeline(incident.id))
+
+
+@contextlib.asynccontextmanager
+async def installed(folder: Path, **more: Any) -> AsyncIterator[Installation]:
+    clock = StageClock()
+    async with (
+        SandboxCluster(timings=Timings(every=0.05), token=KUBE_TOKEN) as cluster,
+        SandboxAzure(folder, now=clock.now) as double,
+    ):
+        aks = double.cluster("prod", server=cluster.url, takes=60.0)
+        await aks.pool("system", 3, mode="System")
+        double.entra.kube_token = KUBE_TOKEN
+        how = access(double, folder)
+        (folder / "key").write_text("k" * 32)
+        config = {
+            "act": ["cluster-unreachable"],
+            "store": {"path": str(folder / "unused.sqlite")},
+            "http": {"listen": "127.0.0.1:0", "authentication": False},
+            "azure": {
+                "client_id": how.client_id, "tenant_id": how.tenant_id, "token_file": how.token_file, "authority": how.authority,
+                "endpoint": how.endpoint, "ca_file": how.ca_file,
+            },
+            "home": {"probe": double.metadata_url},
+            "clusters": {"prod": {"resource_id": aks.resource_id}},
+            "channels": {"pager": {"kind": "pagerduty", "routing_key": {"file": str(folder / "key")}}},
+            "policies": {"people": {"levels": [{"after": "0s", "channels": ["pager"]}]}},
+            "routes": {"default": "people"},
+            **more,
+        }  # fmt: skip
+        (folder / "responder.yaml").write_text(yaml.safe_dump(config))
+        async with assembled(load_settings(folder / "responder.yaml"), store=open_memory(clock), clock=clock) as app:
+            clock.slept = app.supervisor._worker.heartbeat
+            yield Installation(app=app, clock=clock, cluster=cluster, double=double, aks=aks)
+
+
+async def test_a_cluster_is_reached_by_its_resource_id_without_a_kubeconfig(tmp_path: Path) -> None:
+    """Address from listClusterUserCredential, the token from Entra for AKS' own application."""
+    async with installed(tmp_path) as made:
+        view = made.app.views["prod"]
+
+        await view.answers()
+        nodes = await view.nodes()
+
+        assert len(nodes) == 3
+        assert made.double.entra.asked["6dae42f8-4368-4678-94ff-3960e28e3630"] == 1
+
+
+async def test_a_token_that_the_api_server_refuses_is_asked_for_anew(tmp_path: Path) -> None:
+    """As when the cluster was moved: address and token are found out again after a 401."""
+    async with installed(tmp_path) as made:
+        made.double.entra.kube_token = "an old one"
+        with pytest.raises(Exception, match="401"):
+            await made.app.views["prod"].nodes()
+        made.double.entra.kube_token = KUBE_TOKEN
+        assert made.app.identity is not None
+        await made.app.identity.close()  # its kept tokens go with it
+
+        assert len(await made.app.views["prod"].nodes()) == 3
+
+
+async def test_a_stopped_cluster_is_started_with_one_approval_and_proven(tmp_path: Path) -> None:
+    """Silent twice while the world answers, Stopped by ARM's word, evidence first, one POST, and it answers again."""
+    async with installed(tmp_path, components={"api": {"where": ['cluster="prod"', 'namespace="shop"', 'name="api"']}}) as made:
+        made.cluster.deployment("shop", "api", image="shop/api:1")
+        await made.app.views["prod"].answers()
+        made.aks.power, made.cluster.faults.status = "Stopped", 503
+        await made.alert()
+
+        waiting = await made.until("approval")
+        evidence = {one.name for one in await made.app.store.evidence(waiting.id)}
+        await made.approve(waiting)
+        await made.until("acting", "verifying")
+        made.cluster.faults.status = 0
+        recovered = await made.until("recovered")
+
+        assert waiting.facts["api"] is False
+        assert waiting.facts["power_state"] == "Stopped"
+        assert "cloud/managedCluster" in evidence
+        assert [one.path.rsplit("/", 1)[1] for one in made.double.writes()] == ["start"]
+        assert made.aks.power == "Running"
+        assert "start cluster" in await made.said(recovered)
+
+
+async def test_evidence_is_taken_inside_a_cluster_that_runs_and_does_not_answer_us(tmp_path: Path) -> None:
+    """run_command, the last resort; nothing else is sent to ARM, since ARM says that all is well."""
+    async with installed(tmp_path) as made:
+        made.aks.output = (0, "aks-system-12345678-vmss000000 NotReady")
+        made.cluster.faults.status = 503
+        await made.alert()
+
+        incident = await made.until("exhausted")
+        evidence = {one.name: one.content for one in await made.app.store.evidence(incident.id)}
+
+        assert b"NotReady" in evidence["cloud/runCommand"]
+        assert len(made.aks.ran) == 1
+        assert not made.double.writes()
+
+
+async def test_while_nobody_answers_us_nothing_is_done(tmp_path: Path) -> None:
+    """The probe is silent too: our own network is in doubt, whatever ARM said last."""
+    async with installed(tmp_path, home={"probe": "http://127.0.0.1:9/"}) as made:
+        made.aks.power, made.cluster.faults.status = "Stopped", 503
+        await made.alert()
+
+        incident = await made.until("unknown")
+        for _ in range(20):
+            await made.until("unknown")
+            made.clock.forward(timedelta(seconds=15))
+
+        assert "our own network is in doubt" in (await made.until("unknown")).health_detail
+        assert "api" not in incident.facts
+        assert not made.double.writes()
+
+
+async def test_the_cluster_that_hosts_us_is_refused(tmp_path: Path) -> None:
+    """``home`` as a target: own_cluster, and nobody is even asked."""
+    async with installed(tmp_path, home={"cluster": "prod", "probe": "http://127.0.0.1:9/"}) as made:
+        made.app.views["prod"]._client._access.token = None  # type: ignore[attr-defined]
+        made.aks.power, made.cluster.faults.status = "Stopped", 503
+        made.app.supervisor._worker._parts.reader._reach._world = _There()  # type: ignore[union-attr]
+        await made.alert()
+
+        incident = await made.until("own_cluster")
+
+        assert "hosts this program" in incident.detail
+        assert not made.double.writes()
+
+
+class _There:
+    async def answers(self) -> bool:
+        return True
+
+
+async def test_the_doctor_names_the_missing_permission_and_its_rung(tmp_path: Path) -> None:
+    """Of armed rules only, and what to do about it."""
+    async with installed(tmp_path) as made:
+        made.double.denied = {"Microsoft.ContainerService/managedClusters/start/action"}
+
+        lacks = await made.app.permissions.missing_in_cloud("prod")
+
+        assert [str(one) for one in lacks] == [
+            "Microsoft.ContainerService/managedClusters/start/action (cluster-unreachable/cluster.start)"
+        ]
