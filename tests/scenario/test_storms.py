@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +16,7 @@ from responder.actions.catalogue import catalogue
 from responder.model.cluster import Snapshot
 from responder.model.errors import TransientError
 from responder.model.evidence import EvidenceItem
-from responder.model.incident import Incident, Mode, Phase
+from responder.model.incident import Incident, Mode, Phase, Signal, SignalKind
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
@@ -163,6 +164,58 @@ async def test_when_the_cause_is_gone_the_parent_recovers_and_the_next_storm_is_
     assert len(parents) == 2
     assert len(set(world.pages())) == 2
     assert world.seen() == {}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_two_symptoms_at_once_are_one_parent_and_one_page_whatever_the_order(seed: int) -> None:
+    """Seven workloads and their seven services: the second cause widens the storm, and calls nobody a second time."""
+    world = Stormy(act=("pod-crash-loop", "service-endpoints"))
+    world.names = world.names[:7]
+    await world.broken()
+    for name in world.names:
+        ports, selector = [{"name": "http", "port": 80}], {"app": name}
+        meta = {"namespace": "shop", "name": name}
+        world.cluster.storage.create(
+            "v1/services", {"metadata": meta, "spec": {"selector": selector, "ports": ports, "type": "ClusterIP"}}
+        )
+    alerts = [("KubePodCrashLooping", {"deployment": name}) for name in world.names]
+    alerts += [("KubeServiceNoReadyEndpoints", {"service": name}) for name in world.names]
+    random.Random(seed).shuffle(alerts)
+    for alert, labels in alerts:
+        world.alert(alert, namespace="shop", **labels)
+
+    await world.live(3 * M)
+
+    (parent,), children = await world.all()
+    assert sorted(parent.causes) == [storms.of_symptom("pod-crash-loop"), storms.of_symptom("service-endpoints")]
+    assert {(one.phase, one.reason, one.parent) for one in children} == {(Phase.WAITING, Reason.STORM, parent.id)}
+    assert len(children) == 14
+    assert world.pages() == [parent.id]
+    assert world.seen() == {}
+
+
+async def test_a_person_who_closes_the_storm_lets_its_children_go_on_within_the_limits() -> None:
+    """They are not a storm once more; each rung asks the limits as ever, so that one at a time is restarted."""
+    world = Stormy()
+    world.names = world.names[:7]
+    await world.broken()
+    world.cluster._behaviours.clear()
+    for name in world.names:
+        world.cluster.break_running("shop", name, CRASH)
+    await world.passes(1 * M)
+    world.storm(per_post=100)
+    await world.live(1 * M)
+    (parent,), _ = await world.all()
+    assert world.seen() == {}
+
+    await world.app.store.signal(Signal(incident=parent.id, kind=SignalKind.CLOSED, at=world.clock.at, by="ana"))
+    await world.live(3 * M)
+
+    (closed,), children = await world.all()
+    assert closed.phase is Phase.CLOSED
+    assert {one.parent for one in children} == {""}
+    assert 1 <= sum(world.seen().values()) <= 3
+    assert max(world.seen().values()) == 1
 
 
 class SilentView:
