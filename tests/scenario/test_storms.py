@@ -21,7 +21,7 @@ from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
 from responder.policy import storms
-from responder.sandbox import Behaviour
+from responder.sandbox import Behaviour, NodeBehaviour
 from responder.settings import Settings
 from responder.stores import SqlStore
 from responder.telemetry import Metrics
@@ -216,6 +216,42 @@ async def test_a_person_who_closes_the_storm_lets_its_children_go_on_within_the_
     assert {one.parent for one in children} == {""}
     assert 1 <= sum(world.seen().values()) <= 3
     assert max(world.seen().values()) == 1
+
+
+async def test_too_many_unhealthy_nodes_hold_back_everything_in_the_cluster_until_they_are_back() -> None:
+    """Two of three nodes: one page, no restart of what crashes on them; when the limit holds again the ladders go on."""
+    world = Stormy()
+    world.names = ["w00", "w01"]
+    for name in world.names:
+        world.cluster.deployment("shop", name, image=f"shop/{name}:1", replicas=3, service=False)
+    await world.passes(30 * S)
+    for name in world.names:
+        world.cluster.break_running("shop", name, CRASH)
+    for name in ("sandbox-node-0", "sandbox-node-1"):
+        world.cluster.behave_node(name, NodeBehaviour(ready=False))
+    await world.passes(1 * M)
+    for name in world.names:
+        world.alert("KubePodCrashLooping", namespace="shop", deployment=name)
+    await world.live(3 * M)
+    (parent,), children = await world.all()
+    assert parent.causes == (storms.UNHEALTHY_NODES,)
+    assert "2 of 3 nodes are not Ready" in parent.detail
+    assert {(one.phase, one.reason) for one in children} == {(Phase.WAITING, Reason.STORM)}
+    assert (world.pages(), world.seen()) == ([parent.id], {})
+
+    world.cluster.wake("sandbox-node-0", "sandbox-node-1")
+    await world.live(8 * M)
+
+    (closed,), children = await world.all()
+    assert closed.phase is Phase.CLOSED
+    assert {one.reason for one in children} <= {
+        Reason.RECOVERED,
+        Reason.HEALTHY,
+        Reason.DONE,
+        Reason.IN_FLIGHT,
+        Reason.FOREIGN_ACTIVITY,
+    }
+    assert len(world.pages()) == 1
 
 
 class SilentView:
