@@ -5,7 +5,7 @@
 #   make check  format, lint, types, import layers, shipped rules and their tests
 #   make e2e    the slow tests, and those against real parts: a Kubernetes control plane, helm, Prometheus, Alertmanager, Chromium
 #   make crash  the process dies at every point of every plot; ARGS=--write writes tests/crash/REPORT.md (about an hour; --every 10: minutes)
-#   make bench  how fast it is
+#   make bench  how fast it is (an hour; RESPONDER_BENCH_ALERTS=5000 and the like: minutes); ARGS=--write writes the table into the README
 #   make lock   requirements/*.txt anew from pyproject.toml (needs uv)
 #
 # Further arguments: make test ARGS='-k ladder -x', make demo ARGS=--keep
@@ -48,7 +48,8 @@ crash: $(READY)
 	$(BIN)/python -m tests.crash.sweep $(ARGS)
 
 bench: $(READY)
-	$(BIN)/pytest tests/bench -s $(ARGS)
+	$(BIN)/python -m tests.bench.run $(ARGS)
+	$(BIN)/pytest tests/bench -s
 
 # The second compile is bound to the first: what is tested is what the image runs.
 lock:

@@ -544,10 +544,10 @@ def _assemble(
     )
     watchers = {
         "self": Watcher(
-            watch=ourselves, store=store, intake=intake, clock=clock, poke=supervisor.poke, source=SourceKind.RESPONDER
+            watch=ourselves, store=store, intake=intake, clock=clock, poke=supervisor.delivered, source=SourceKind.RESPONDER
         ),
         **{
-            f"watch {name}": Watcher(watch=one, store=store, intake=intake, clock=clock, poke=supervisor.poke)
+            f"watch {name}": Watcher(watch=one, store=store, intake=intake, clock=clock, poke=supervisor.delivered)
             for name, one in watches.items()
         },
     }
@@ -579,11 +579,12 @@ def _assemble(
         pulse = Pulse(switch=switch, clock=clock, every=every, stuck=supervisor.stuck, metrics=metrics)
         supervisor.beside["pulse"] = pulse.run
     supervisor.sources += [
-        _source(name, one, intake, clock, metrics, supervisor.poke)
+        _source(name, one, intake, clock, metrics, supervisor.delivered)
         for name, one in settings.sources.items()
         if isinstance(one, ServiceBusSettings)
     ]
     store.runner.on_notify = supervisor.poke
+    metrics.commits.set_function(lambda: store.runner.commits)
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
     explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
@@ -618,6 +619,7 @@ def _assemble(
             authentication=Authentication(tokens, required=settings.http.authentication),
             metrics=metrics,
             poke=supervisor.poke,
+            delivered=supervisor.delivered,
             undo=undo.of_incident,
             doctor=doctor,
             doors=_doors(settings, recognises),

@@ -8,7 +8,7 @@ call is one transaction, so no caller can leave half a step behind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -34,6 +34,7 @@ from responder.model.storing import (
     Replica,
     Retention,
     RoutedAlert,
+    RoutedDelivery,
     RoutedResult,
     Scopes,
     SourceHeard,
@@ -328,6 +329,21 @@ class Store(Protocol):
         that an unclosed incident of that mode holds, or whose incident a person closed, is only counted. A Resolved adds a RESOLVED signal
         to the incidents that hold the instance.
         """
+
+    async def route_all(
+        self, routed: Sequence[RoutedDelivery], *, settle: timedelta, name: Callable[[datetime], str]
+    ) -> Sequence[RoutedResult]:
+        """Do so for several deliveries in their order, all in one transaction: all of them are ended, or none.
+
+        Args:
+            routed: Judged; their alerts are joined as if each delivery came by itself.
+            settle: How long incidents opened or told here may wait to be looked at; one that is due sooner stays so. Not 0 in a storm,
+                whose alerts are to be seen before its incidents.
+            name: Gives an incident its id: a seed without one is a pattern that many deliveries share, opened at most once while unclosed.
+        """
+
+    async def wake(self, ids: Sequence[str]) -> None:
+        """Make incidents due now whose wake-up is later; those that are closed or due already stay as they are."""
 
     async def delivery_failed(self, delivery: Delivery, *, note: str, again_in: timedelta) -> int:
         """Count a failed routing and return how many there were; the third marks it FAILED."""

@@ -125,6 +125,9 @@ class Metrics:
             "responder_incident_errors_total", "Bugs and surprises caught at the incident boundary", registry=self.registry
         )
         self.unclosed = Gauge("responder_incidents_unclosed", "Unclosed incidents", registry=self.registry)
+        self.commits = Gauge(
+            "responder_store_commits", "Writing transactions that were committed since the start", registry=self.registry
+        )
         self.backlog = Gauge("responder_deliveries_waiting", "Deliveries that wait to be routed", registry=self.registry)
         self.replicas = Gauge("responder_replicas", "Replicas that said within 15 s that they live", registry=self.registry)
         self.repaired = Counter(

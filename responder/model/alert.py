@@ -59,6 +59,22 @@ AZURE_SEVERITIES: Mapping[str, Severity] = {
 """Azure Monitor's severities, lower-cased. Source: RULES.md, key ``severity``."""
 
 
+_SEVERITIES: Mapping[str, Severity] = {
+    "high": Severity.ERROR,
+    "medium": Severity.WARNING,
+    "low": Severity.INFO,
+    "page": Severity.CRITICAL,
+    "informational": Severity.INFO,
+    "information": Severity.INFO,
+    "none": Severity.INFO,
+    "verbose": Severity.INFO,
+    **{word.removeprefix("sev"): severity for word, severity in AZURE_SEVERITIES.items()},
+    **AZURE_SEVERITIES,
+    **{str(severity): severity for severity in Severity},
+}
+"""Every word that is known, lower-cased: synonyms, Azure's with and without ``Sev``, our own."""
+
+
 def severity_of(*, label: str, sender: str) -> Severity:
     """Map a sender's words to ours.
 
@@ -71,26 +87,10 @@ def severity_of(*, label: str, sender: str) -> Severity:
 
     Source: RULES.md, key ``severity``.
     """
-    known: dict[str, Severity] = {str(severity): severity for severity in Severity}
-    synonyms = {
-        "high": Severity.ERROR,
-        "medium": Severity.WARNING,
-        "low": Severity.INFO,
-        "page": Severity.CRITICAL,
-        "informational": Severity.INFO,
-        "information": Severity.INFO,
-        "none": Severity.INFO,
-        "verbose": Severity.INFO,
-    }
-    for word in (label.strip().lower(), sender.strip().lower()):
-        if word in known:
-            return known[word]
-        if word in AZURE_SEVERITIES:
-            return AZURE_SEVERITIES[word]
-        if word in {"0", "1", "2", "3", "4"}:
-            return AZURE_SEVERITIES[f"sev{word}"]
-        if word in synonyms:
-            return synonyms[word]
+    for word in (label, sender):
+        known = _SEVERITIES.get(word) or _SEVERITIES.get(word.strip().lower())
+        if known is not None:
+            return known
     return Severity.WARNING
 
 
@@ -143,11 +143,9 @@ class Alert:
 
 def fingerprint(source: str, labels: Mapping[str, str]) -> str:
     """Return 32 hex digits that are the same for the same sender and labels, whatever their order."""
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(source.encode())
-    for name in sorted(labels):
-        digest.update(b"\xff" + name.encode() + b"\xfe" + labels[name].encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    said = [source.encode()]
+    said += [name.encode() + b"\xfe" + labels[name].encode("utf-8", "surrogatepass") for name in sorted(labels)]
+    return hashlib.blake2b(b"\xff".join(said), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ Never here: SQL. The store's operations are ``ports.Store``; one call is one tra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -93,6 +93,17 @@ class RoutedResult:
     opened: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutedDelivery:
+    """A delivery that was judged: what becomes of it, and its alerts in the order it named them."""
+
+    delivery: Delivery
+    state: DeliveryState
+    alerts: Sequence[RoutedAlert] = ()
+    note: str = ""
+    shape: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,12 @@ targets are found (``targets``) or what an incident does (``decide``).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from responder.model.alert import Alert, AlertStatus
-from responder.model.incident import Instance, Mode
+from responder.model.incident import Incident, Instance, Mode
+from responder.model.reason import Reason
 from responder.model.target import Target
 
 FORGET_STATELESS = timedelta(minutes=15)
@@ -37,24 +39,7 @@ def merge(known: Instance | None, alert: Alert, *, now: datetime, rules: tuple[s
         rules: Names of the rules that it matched now.
     """
     if known is None:
-        return Instance(
-            instance=alert.instance,
-            fingerprint=alert.fingerprint,
-            source=alert.source,
-            source_name=alert.source_name,
-            name=alert.name,
-            status=alert.status,
-            severity=alert.severity,
-            labels=dict(alert.labels),
-            annotations=dict(alert.annotations),
-            value=alert.value,
-            started_at=alert.started_at,
-            first_seen_at=now,
-            seen_at=now,
-            resolves=alert.resolves,
-            rules=rules,
-            link=alert.link,
-        )
+        return begun(alert, now=now, rules=rules)
     final = alert.resolved_is_final and known.status is AlertStatus.RESOLVED
     return Instance(
         instance=known.instance,
@@ -64,8 +49,8 @@ def merge(known: Instance | None, alert: Alert, *, now: datetime, rules: tuple[s
         name=alert.name or known.name,
         status=AlertStatus.RESOLVED if final else alert.status,
         severity=alert.severity,
-        labels=dict(alert.labels),
-        annotations=dict(alert.annotations),
+        labels=alert.labels,
+        annotations=alert.annotations,
         value=alert.value if alert.value is not None else known.value,
         started_at=known.started_at or alert.started_at,
         first_seen_at=known.first_seen_at,
@@ -78,6 +63,43 @@ def merge(known: Instance | None, alert: Alert, *, now: datetime, rules: tuple[s
         count=known.count + 1,
         link=alert.link or known.link,
     )
+
+
+def begun(alert: Alert, *, now: datetime, rules: tuple[str, ...] = (), incident: str = "", shadow_incident: str = "") -> Instance:
+    """Return the instance of an alert that is heard of for the first time, held by these incidents.
+
+    It shares the alert's labels and annotations: neither is ever changed.
+    """
+    return Instance(
+        instance=alert.instance,
+        fingerprint=alert.fingerprint,
+        source=alert.source,
+        source_name=alert.source_name,
+        name=alert.name,
+        status=alert.status,
+        severity=alert.severity,
+        labels=alert.labels,
+        annotations=alert.annotations,
+        value=alert.value,
+        started_at=alert.started_at,
+        first_seen_at=now,
+        seen_at=now,
+        resolves=alert.resolves,
+        rules=rules,
+        incident=incident,
+        shadow_incident=shadow_incident,
+        link=alert.link,
+    )
+
+
+def carried(seed: Incident, moved: Incident) -> Incident:
+    """Return the incident that goes on for one that moved: opening time and acknowledgement are kept."""
+    if seed.mode is not moved.mode or moved.reason is not Reason.MOVED:
+        return seed
+    kept = replace(
+        seed.escalation, acknowledged_by=moved.escalation.acknowledged_by, acknowledged_at=moved.escalation.acknowledged_at
+    )
+    return replace(seed, opened_at=min(moved.opened_at, seed.opened_at), escalation=kept)
 
 
 def fires(instance: Instance, *, now: datetime) -> bool:

@@ -46,9 +46,9 @@ def _one(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, Ent
         case SignalKind.FIRED if "cause" in signal.body:
             return _widen(incident, signal)
         case SignalKind.FIRED:
-            return join(incident, signal), Reason.JOINED, f"alert {signal.body.get('name', '')} joined", EntryKind.ALERT
+            return join(incident, signal), Reason.JOINED, f"{_alerts(signal)} joined", EntryKind.ALERT
         case SignalKind.RESOLVED:
-            said = f"alert {signal.body.get('name', '')} resolved, says its sender; health decides"
+            said = f"{_alerts(signal)} resolved, says its sender; health decides"
             return incident, Reason.HEALTHY, said, EntryKind.ALERT
         case SignalKind.ACKNOWLEDGED:
             if incident.escalation.acknowledged_at is not None:
@@ -88,6 +88,12 @@ def _widen(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, E
     wider = replace(incident, causes=(*incident.causes, cause), healthy_since=None, healthy_reads=0)
     detail = f"{incident.detail}; {said}" if incident.detail else said
     return replace(wider, detail=detail), Reason.STORM, f"another cause: {said}", EntryKind.DECISION
+
+
+def _alerts(signal: Signal) -> str:
+    """Return which alerts say it: the first by name, and how many others came with it."""
+    others = len(signal.body.get("others", ()))
+    return f"alert {signal.body.get('name', '')}" + (f" and {others} more" if others else "")
 
 
 def join(incident: Incident, signal: Signal) -> Incident:

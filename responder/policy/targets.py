@@ -91,6 +91,9 @@ WORKLOAD_LABELS: tuple[tuple[str, str], ...] = (
 )
 """Label to the kind it is looked up as, most specific first."""
 
+_NAMED = ("namespace", "service", "node", "nodepool", "region", *(label for label, _ in WORKLOAD_LABELS))
+_TELLING = (*_NAMED, *(f"exported_{name}" for name in _NAMED), "cluster", "job", "instance", "container", "endpoint")
+
 LITERAL_KINDS = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 """Kinds that already are the workload: an unanswered look-up leaves this as the literal target."""
 
@@ -186,6 +189,18 @@ def resolve(
     if not namespace:
         return Unresolved(detail=f"{wanted[0][3]}={wanted[0][2]}, but no label namespace", narrowest=narrowest)
     return _first(spec.kind, [(kind, namespace, name, how) for kind, _, name, how in wanted], cluster.name, answers, narrowest)
+
+
+def telling(spec: TargetSpec, clusters: Sequence[ClusterIdentity]) -> tuple[str, ...] | None:
+    """Return the labels that alone tell one alert's target from another's, beside its name, source and ``resource_ids``.
+
+    Of two alerts that agree on these, ``resolve`` says the same, given the same answers. None when any label may count: templates, and rules
+    whose target is the alert itself.
+    """
+    if spec.kind is TargetKind.NONE or spec.name or spec.namespace or spec.cluster:
+        return None
+    own = {matcher.name for one in clusters if one.labels is not None for matcher in one.labels.matchers}
+    return (*_TELLING, *sorted(own - set(_TELLING)))
 
 
 def _none(spec: TargetSpec, alert: Alert) -> Resolved:
@@ -330,4 +345,4 @@ def _is_address(text: str) -> bool:
     return True
 
 
-__all__ = ["Ask", "ClusterIdentity", "Exporters", "Resolution", "Resolved", "Unresolved", "resolve"]
+__all__ = ["Ask", "ClusterIdentity", "Exporters", "Resolution", "Resolved", "Unresolved", "resolve", "telling"]

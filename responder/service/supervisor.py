@@ -70,17 +70,22 @@ class Supervisor:
         self.beside: dict[str, Callable[[], Awaitable[None]]] = {}
         self._turned: dict[str, float] = {}
         self.sources: list[Source] = []
-        self._woken = asyncio.Event()
+        self._woken = {name: asyncio.Event() for name in ("router", "worker", "outbox")}
         self._stopping = asyncio.Event()
 
     def poke(self) -> None:
-        """Say that something new is due: a delivery was stored, a person spoke."""
-        self._woken.set()
+        """Say that something new is due: a person spoke, another replica stored something."""
+        for one in self._woken.values():
+            one.set()
+
+    def delivered(self) -> None:
+        """Say that a delivery was stored: the router has it first, and says to the worker that there is something for it."""
+        self._woken["router"].set()
 
     def stop(self) -> None:
         """Ask all loops to end; idempotent."""
         self._stopping.set()
-        self._woken.set()
+        self.poke()
 
     async def run(self, *, drain_within: timedelta = timedelta(seconds=20)) -> None:
         """Run until ``stop``; return when everything in flight ended or ``drain_within`` is over."""
@@ -124,13 +129,16 @@ class Supervisor:
     async def _loop(self, name: str, step: Callable[[], Awaitable[int]]) -> None:
         """Repeat a step: at once while it finds work, else when something is due, poked, or a second is over."""
         self._turned[name] = self._clock.boottime()
+        woken = self._woken[name]
         while not self._stopping.is_set():
+            woken.clear()  # before the look: what is said during it is looked at again
             try:
                 found = await step()
                 self._turned[name] = self._clock.boottime()
                 if found:
+                    if name == "router":
+                        self._woken["worker"].set()
                     continue
-                self._woken.clear()
                 due = await self._store.next_due()
             except StoreUnavailableError as error:
                 logger().error("store_failed", problem=str(error))
@@ -140,11 +148,12 @@ class Supervisor:
                 await self._surprised(error)
                 continue
             wait = POLL if due is None else min(POLL, max(timedelta(milliseconds=20), due - self._clock.now()))
-            await self._wait(wait)
+            if not woken.is_set():
+                await self._wait(wait, woken)
 
-    async def _wait(self, wait: timedelta) -> None:
+    async def _wait(self, wait: timedelta, woken: asyncio.Event) -> None:
         sleeping = asyncio.ensure_future(self._clock.sleep(wait))
-        waking = asyncio.ensure_future(self._woken.wait())
+        waking = asyncio.ensure_future(woken.wait())
         try:
             await asyncio.wait({sleeping, waking}, return_when=asyncio.FIRST_COMPLETED)
         finally:

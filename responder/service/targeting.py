@@ -14,7 +14,7 @@ from datetime import timedelta
 from responder.model.alert import Alert
 from responder.model.rule import Rule
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
-from responder.policy.targets import Ask, ClusterIdentity, Exporters, Resolved, Unresolved, resolve
+from responder.policy.targets import Ask, ClusterIdentity, Exporters, Resolved, Unresolved, resolve, telling
 from responder.ports import ClusterView
 from responder.service.contacts import Contacts
 from responder.telemetry import logger
@@ -63,6 +63,39 @@ class Targeting:
         self._clusters = clusters
         self._exporters = exporters
         self._answers: dict[Lookup, tuple[float, asyncio.Future[LookupAnswer]]] = {}
+        self._telling: dict[str, tuple[str, ...] | None] = {}
+        self._found: dict[tuple[object, ...], tuple[float, Found]] = {}
+
+    def known(self, rule: Rule, alert: Alert) -> Found | None:
+        """Return what was found within the last seconds for an alert that names the same thing; None when it is to be found."""
+        name = self._name(rule, alert)
+        held = self._found.get(name) if name is not None else None
+        return held[1] if held is not None and asyncio.get_running_loop().time() < held[0] else None
+
+    def _name(self, rule: Rule, alert: Alert) -> tuple[object, ...] | None:
+        """Return what tells the alert's target from others; None when all of the alert does."""
+        if rule.digest not in self._telling:
+            if len(self._telling) >= MOST_ANSWERS:
+                self._telling.clear()
+            self._telling[rule.digest] = telling(rule.target, self._clusters)
+        labels = self._telling[rule.digest]
+        return (
+            None
+            if labels is None
+            else (rule.digest, alert.name, alert.source, alert.resource_ids, *map(alert.labels.get, labels))
+        )
+
+    def _remember(self, rule: Rule, alert: Alert, found: Found) -> Found:
+        """Keep what resolved for as long as its oldest answer lasts."""
+        name = self._name(rule, alert)
+        asked = [self._answers.get(one) for one in found.looked_up]
+        now = asyncio.get_running_loop().time()
+        until = min((one[0] if one is not None else now for one in asked), default=now + ANSWERS_LAST)
+        if name is not None and until > now:
+            if len(self._found) >= MOST_ANSWERS:
+                self._found.clear()
+            self._found[name] = (until, found)
+        return found
 
     async def find(self, rule: Rule, alert: Alert) -> Found:
         """Find the target of ``rule`` for ``alert`` within two seconds; what a cluster does not answer by then is unknown."""
@@ -86,7 +119,9 @@ class Targeting:
             result = resolve(rule.target, alert, clusters=self._clusters, exporters=self._exporters, answers=answers)
         match result:
             case Resolved():
-                return Found(target=result.target, resolved=True, literal=False, how=result.how, looked_up=answers)
+                return self._remember(
+                    rule, alert, Found(target=result.target, resolved=True, literal=False, how=result.how, looked_up=answers)
+                )
             case Unresolved():
                 logger().info("target_unresolved", rule=rule.name, alert=alert.name, why=result.detail)
                 return Found(

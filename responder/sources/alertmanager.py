@@ -15,6 +15,8 @@ from typing import Any
 from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind, fingerprint, severity_of
 from responder.sources.normalised import TEST, instant, labels_of, mapping, text, unknown
 
+_STATUSES: Mapping[str, AlertStatus] = {str(one): one for one in AlertStatus}
+
 
 def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
     """Return the alerts of a webhook body."""
@@ -24,11 +26,12 @@ def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalis
         return unknown("no array 'alerts': not an Alertmanager webhook body")
     gaps: list[str] = []
     alerts: list[Alert] = []
+    sender = f"{SourceKind.ALERTMANAGER}/{source_name}"
     for place, one in enumerate(raw):
         if not isinstance(one, dict) or not isinstance(one.get("labels"), dict):
             gaps.append(f"alerts[{place}] has no labels and was left out")
             continue
-        alerts.append(_alert(one, data, source_name=source_name, received_at=received_at, gaps=gaps))
+        alerts.append(_alert(one, data, sender=sender, source_name=source_name, received_at=received_at, gaps=gaps))
     if raw and not alerts:
         return unknown("none of its alerts has labels: not an Alertmanager webhook body")
     cut = data.get("truncatedAlerts")
@@ -40,7 +43,7 @@ def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalis
 
 
 def _alert(
-    one: Mapping[str, Any], envelope: Mapping[str, Any], *, source_name: str, received_at: datetime, gaps: list[str]
+    one: Mapping[str, Any], envelope: Mapping[str, Any], *, sender: str, source_name: str, received_at: datetime, gaps: list[str]
 ) -> Alert:
     labels = labels_of(one.get("labels"), gaps)
     name = labels.get("alertname") or labels.get("alertName") or ""
@@ -48,14 +51,15 @@ def _alert(
         labels.setdefault("alertname", name)
     status = _status(one, envelope, received_at)
     started_at = instant(one.get("startsAt"))
-    mark = fingerprint(f"{SourceKind.ALERTMANAGER}/{source_name}", labels)
+    mark = fingerprint(sender, labels)
+    said = labels.get("severity", "")
     return Alert(
         source=SourceKind.ALERTMANAGER,
         source_name=source_name,
         name=name,
         status=status,
-        severity=severity_of(label=labels.get("severity", ""), sender=""),
-        sender_severity=labels.get("severity", ""),
+        severity=severity_of(label=said, sender=""),
+        sender_severity=said,
         labels=labels,
         annotations=labels_of(one.get("annotations"), gaps),
         fingerprint=mark,
@@ -73,9 +77,9 @@ def _to_the_millisecond(at: datetime) -> str:
 
 def _status(one: Mapping[str, Any], envelope: Mapping[str, Any], received_at: datetime) -> AlertStatus:
     """Return the alert's own word; else what ``endsAt`` says; else the group's."""
-    said = text(one.get("status")).lower()
-    if said in set(AlertStatus):
-        return AlertStatus(said)
+    said = _STATUSES.get(text(one.get("status")).lower())
+    if said is not None:
+        return said
     ended = instant(one.get("endsAt"))
     if ended is not None and ended <= received_at:
         return AlertStatus.RESOLVED

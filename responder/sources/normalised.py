@@ -48,7 +48,13 @@ def lookup(data: Mapping[str, Any], name: str) -> Any:
 
 
 def labels_of(raw: Any, gaps: list[str]) -> dict[str, str]:
-    """Return labels as strings, bounded: values of at most 4 KiB, at most 500 of them."""
+    """Return labels as strings, bounded: values of at most 4 KiB, at most 500 of them; a dictionary of the caller's own."""
+    if isinstance(raw, dict) and len(raw) <= MOST_LABELS:  # nearly always nothing is to be changed
+        for value in raw.values():
+            if type(value) is not str or len(value) > LONGEST_VALUE:
+                break
+        else:
+            return raw.copy()
     found: dict[str, str] = {}
     for name, value in mapping(raw).items():
         if len(found) >= MOST_LABELS:
@@ -80,10 +86,10 @@ def instant(value: Any) -> datetime | None:
     Takes RFC 3339 with any offset and any number of fractional digits, and US-style dates without a zone (taken as UTC), which
     log alerts of version 1 carry.
     """
-    said = text(value).strip()
+    said = (value if type(value) is str else text(value)).strip()
     if not said or said.startswith("0001-01-01"):
         return None
-    us = _US_DATE.fullmatch(said)
+    us = _US_DATE.fullmatch(said) if "/" in said else None
     try:
         if us is not None:
             month, day, year, hour, minute, second = (int(part) for part in us.groups()[:6])
@@ -91,7 +97,9 @@ def instant(value: Any) -> datetime | None:
             if half:
                 hour = hour % 12 + (12 if half == "PM" else 0)
             return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
-        at = datetime.fromisoformat(_FRACTION.sub(r".\1", said))
+        at = datetime.fromisoformat(_FRACTION.sub(r".\1", said) if "." in said else said)
+        if at.tzinfo is UTC:
+            return at
         return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).astimezone(UTC)
     except (ValueError, OverflowError):
         return None

@@ -57,6 +57,7 @@ class ApiParts:
     authentication: Authentication
     metrics: Metrics
     poke: Callable[[], None]
+    delivered: Callable[[], None]
     undo: Callable[[str], Awaitable[Sequence[str]]]
     doctor: Doctor
     replicas: Callable[[], Sequence[Replica]] = tuple
@@ -75,7 +76,7 @@ class Api:
                 intake=parts.intake,
                 authentication=parts.authentication,
                 metrics=parts.metrics,
-                poke=parts.poke,
+                delivered=parts.delivered,
                 doors=parts.doors,
             )
         )

@@ -49,6 +49,9 @@ class RecognisesCallers(Protocol):
         """
 
 
+_STORED, _REPEATED = b'{"accepted": true, "repeat": false}', b'{"accepted": true, "repeat": true}'
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Door:
     """A configured sender that calls us.
@@ -73,7 +76,7 @@ class WebhookParts:
     intake: Intake
     authentication: Authentication
     metrics: Metrics
-    poke: Callable[[], None]
+    delivered: Callable[[], None]
     doors: Mapping[str, Door] = field(default_factory=dict)
 
 
@@ -121,15 +124,15 @@ class Webhooks:
             source_name=name,
             body=body,
             sender=caller.name,
-            headers={key.lower(): value for key, value in request.headers.items()},
+            headers=request.headers,
         )
         self._parts.metrics.deliveries.labels(source, "accepted" if stored else "repeated").inc()
         self._parts.metrics.accept_seconds.observe(asyncio.get_running_loop().time() - began)
-        self._parts.poke()
+        self._parts.delivered()
         if code:
             logger().info("subscription_validated", source=name, by=caller.name)
             return web.json_response({"validationResponse": code})
-        return web.json_response({"accepted": True, "repeat": not stored}, status=202)
+        return web.Response(body=_STORED if stored else _REPEATED, status=202, content_type="application/json")
 
     async def permit(self, request: web.Request) -> web.Response:
         """OPTIONS /v1/alerts/event-grid/{name}: CloudEvents' abuse protection; the answer is the permission, no callback is called."""

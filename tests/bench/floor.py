@@ -11,6 +11,7 @@ import queue
 import sqlite3
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -70,6 +71,7 @@ def main() -> None:
     decode = msgspec.json.Decoder(Body).decode
     known = {f"Alert{number}": number for number in range(rules)}
     effects: dict[str, int] = {}
+    last: dict[str, float] = {}
     waiting = 0
 
     async def handle(request: web.Request) -> web.Response:
@@ -86,15 +88,20 @@ def main() -> None:
         for alert in body.alerts:
             if alert.labels["alertname"] in known:
                 effects[alert.labels["deployment"]] = effects.get(alert.labels["deployment"], 0) + 1
+                last[alert.labels["deployment"]] = time.monotonic()
         await database.run("delete from deliveries where id = ?", row)
         waiting -= 1
 
     async def state(_request: web.Request) -> web.Response:
         return web.json_response({"waiting": waiting, "effects": sum(effects.values())})
 
+    async def times(_request: web.Request) -> web.Response:
+        return web.json_response(last)
+
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/v1/alerts/alertmanager/bench", handle)
     app.router.add_get("/state", state)
+    app.router.add_get("/times", times)
     web.run_app(app, host="127.0.0.1", port=port, print=None, loop=uvloop.new_event_loop(), access_log=None)
 
 

@@ -1,4 +1,7 @@
-"""Posts alerts as a sender does, from a process of its own: ``load.py URL ALERTS PER_POST CONNECTIONS TARGETS RULES``; prints what came back as JSON."""
+"""Posts alerts as a sender does, from a process of its own: ``load.py URL ALERTS PER_POST CONNECTIONS TARGETS RULES FIRST PER_SECOND`` (0: as fast as it goes).
+
+What is not answered with 202 is posted again, also when the service is killed meanwhile. Prints what came back as JSON.
+"""
 
 from __future__ import annotations
 
@@ -35,25 +38,37 @@ def body(first: int, count: int, targets: int, rules: int) -> bytes:
 
 
 async def main() -> None:
-    """Post everything once, repeat what was refused with 503, and print counts and seconds."""
+    """Post everything until it is taken, and print counts and seconds."""
     url, alerts, per_post, connections, targets, rules = sys.argv[1], *map(int, sys.argv[2:7])
-    bodies = [body(first, per_post, targets, rules) for first in range(0, alerts, per_post)]
-    statuses: Counter[int] = Counter()
+    first, per_second = map(int, sys.argv[7:9])
+    starts = list(range(first, first + alerts, per_post))
+    bodies = {} if per_second else {start: body(start, per_post, targets, rules) for start in starts}
+    statuses: Counter[str] = Counter()
     began = time.perf_counter()
 
-    async def sender(session: aiohttp.ClientSession) -> None:
-        while bodies:
-            one = bodies.pop()
-            while True:
+    async def post(session: aiohttp.ClientSession, one: bytes) -> None:
+        while True:
+            try:
                 async with session.post(
                     f"{url}/v1/alerts/alertmanager/bench", data=one, headers={"Content-Type": "application/json"}
                 ) as answer:
                     await answer.read()
-                statuses[answer.status] += 1
-                if answer.status != 503:
-                    break
-                await asyncio.sleep(0.2)
+                statuses[str(answer.status)] += 1
+                if answer.status == 202:
+                    return
+            except aiohttp.ClientError:
+                statuses["broken"] += 1
+            await asyncio.sleep(0.2)
 
+    async def sender(session: aiohttp.ClientSession) -> None:
+        while starts:
+            start = starts.pop()
+            if per_second:
+                await asyncio.sleep(max(0.0, began + (start - first) / per_second - time.perf_counter()))
+            await post(session, bodies.pop(start, b"") or body(start, per_post, targets, rules))
+
+    if per_second:
+        starts.reverse()
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as session:
         await asyncio.gather(*(sender(session) for _ in range(connections)))
     print(json.dumps({"seconds": time.perf_counter() - began, "statuses": dict(statuses)}))  # noqa: T201

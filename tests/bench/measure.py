@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -18,8 +20,13 @@ from typing import Any
 
 import yaml
 
+from tests.bench.load import body
+
+__all__ = ["body"]
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+CONNECTIONS = 32
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -104,20 +111,34 @@ class Running:
 
 @contextlib.contextmanager
 def cluster(folder: Path, targets: int) -> Iterator[Path]:
-    """Run the sandbox cluster; give its kubeconfig."""
+    """Run the sandbox cluster; give its kubeconfig. ``read_at`` tells when each Deployment was read."""
     path = folder / "kubeconfig"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.cluster", str(path), str(targets)], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-m", "tests.bench.cluster", str(path), str(targets), str(folder / "times.json")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     )
     try:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == b"ready"
+        (folder / "cluster.pid").write_text(str(process.pid))
         yield path
     finally:
         process.kill()
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def read_at(folder: Path) -> dict[str, list[float]]:
+    """Return when each Deployment of the cluster was read, by CLOCK_MONOTONIC, oldest first."""
+    times = folder / "times.json"
+    times.unlink(missing_ok=True)
+    os.kill(int((folder / "cluster.pid").read_text()), signal.SIGUSR1)
+    until(lambda: times.exists() and times.stat().st_size > 0, within=30)
+    time.sleep(0.1)
+    found: dict[str, list[float]] = json.loads(times.read_text())
+    return found
 
 
 def floor(folder: Path, *, rules: int) -> Running:
@@ -140,9 +161,9 @@ def rule(number: int) -> str:
     return yaml.safe_dump(document, sort_keys=False)
 
 
-def product(folder: Path, kubeconfig: Path, *, rules: int, log: Path | None = None) -> Running:
-    """Start the product with so many rules of the load's and none of the shipped ones."""
-    port = free_port()
+def product(folder: Path, kubeconfig: Path, *, rules: int, port: int = 0) -> Running:
+    """Start the product with so many rules of the load's and none of the shipped ones; a second start finds its store there."""
+    port = port or free_port()
     own = folder / "rules"
     if not own.exists():
         own.mkdir(parents=True)
@@ -158,7 +179,7 @@ def product(folder: Path, kubeconfig: Path, *, rules: int, log: Path | None = No
     path = folder / "responder.yaml"
     path.write_text(yaml.safe_dump(config))
     began = time.perf_counter()
-    with (log or folder / "log").open("ab") as out:
+    with (folder / "log").open("ab") as out:
         command = [sys.executable, "-m", "responder", "serve", "--config", str(path)]
         one = Running(subprocess.Popen(command, stderr=out, stdout=out, cwd=ROOT), f"http://127.0.0.1:{port}")
     until(lambda: get(f"{one.url}/readyz"), within=120, every=0.01)
@@ -166,12 +187,62 @@ def product(folder: Path, kubeconfig: Path, *, rules: int, log: Path | None = No
     return one
 
 
+def posting(
+    url: str,
+    *,
+    alerts: int,
+    per_post: int,
+    targets: int,
+    rules: int,
+    first: int = 0,
+    per_second: int = 0,
+    connections: int = CONNECTIONS,
+) -> subprocess.Popen[str]:
+    """Start the load generator."""
+    arguments = [str(one) for one in (alerts, per_post, connections, targets, rules, first, per_second)]
+    return subprocess.Popen([sys.executable, str(HERE / "load.py"), url, *arguments], stdout=subprocess.PIPE, text=True)
+
+
 def post_alerts(url: str, *, alerts: int, per_post: int, connections: int, targets: int, rules: int) -> dict[str, Any]:
     """Run the load generator to its end."""
-    arguments = [str(one) for one in (alerts, per_post, connections, targets, rules)]
-    done = subprocess.run([sys.executable, str(HERE / "load.py"), url, *arguments], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
+    return posted(posting(url, alerts=alerts, per_post=per_post, targets=targets, rules=rules, connections=connections))
+
+
+def posted(load: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for the load generator's end, and return what it saw."""
+    out, _ = load.communicate(timeout=1_800)
+    assert load.returncode == 0
+    found: dict[str, Any] = json.loads(out)
     return found
+
+
+def quiet(one: Running, *, within: float = 60) -> None:
+    """Wait until what a service does after its start is over: a second with less than a tenth of a core."""
+    last, ends_at = cpu_seconds(one.pid), time.perf_counter() + within
+    while time.perf_counter() < ends_at:
+        time.sleep(1)
+        now = cpu_seconds(one.pid)
+        if now - last < 0.1:
+            return
+        last = now
+
+
+def asked(folder: Path, question: str) -> int:
+    """Return the number that the product's store answers, read beside it: nothing of it is counted as the product's."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder / 'responder.sqlite'}?mode=ro", uri=True, timeout=30)) as db:
+        return int(db.execute(question).fetchone()[0] or 0)
+
+
+WAITING = "select count(*) from deliveries where state = 'new'"
+ALERTS = "select count(*) from alerts"
+UNDECIDED = "select count(*) from incidents where phase = 'open'"
+
+
+def send(url: str, given: bytes, *, path: str = "/v1/alerts/alertmanager/bench") -> None:
+    """POST once."""
+    request = urllib.request.Request(f"{url}{path}", data=given, headers={"Content-Type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        answer.read()
 
 
 def metric(url: str, name: str) -> float:

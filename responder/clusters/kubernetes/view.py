@@ -16,6 +16,7 @@ from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.clusters.kubernetes.evidence import capture
 from responder.clusters.kubernetes.nodes import NodeReader
+from responder.clusters.kubernetes.roll import Roll
 from responder.clusters.kubernetes.sharing import Shared
 from responder.model.action import Permission
 from responder.model.cluster import (
@@ -71,6 +72,7 @@ class KubernetesView:
         self._client = client
         self._now = now
         self._kept: dict[Lookup, tuple[float, LookupAnswer]] = {}
+        self._roll = Roll(client, path_of)
         self._captures = asyncio.Semaphore(CAPTURES_AT_ONCE)
         self._shared = Shared(now=now)
         self._node_reader = NodeReader(name, client, top=self._tops_of_pod, now=now)
@@ -121,10 +123,7 @@ class KubernetesView:
     async def _get(self, kind: str, namespace: str, name: str) -> k.Anything | None:
         if kind not in PLURALS:
             return None
-        try:
-            return await self._client.read(path_of(kind, namespace, name), k.Anything)
-        except GoneError:
-            return None
+        return await self._roll.get(kind, namespace, name)
 
     async def _top(self, kind: str, found: k.Anything, *, chain: str = "") -> LookupAnswer:
         """Follow controlling owners, each checked by UID, to the topmost workload."""

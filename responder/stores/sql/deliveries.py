@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
-from responder.model.storing import Delivery, DeliveryState, NewDelivery
+from responder.model.storing import Delivery, DeliveryState, NewDelivery, RoutedDelivery
 from responder.stores.sql import tables
 from responder.stores.sql.codec import instant, millis, span, squeeze, stretch
+from responder.stores.sql.dialect import among, insert_rows, update_rows
 from responder.stores.sql.due import earliest
 
 T = tables.deliveries
@@ -21,7 +22,13 @@ def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[
 
     Only the newest absorbs: firing, resolved, firing again with the same body is three deliveries and not one retry. A body that came
     before, but not last, is stored under its key, a plus sign and the number of the delivery it came after. A unique key absorbs always.
+
+    All that come together are looked up and inserted in one statement each; only around a repeat, order counts and they go one by one.
     """
+    keys = [one.retry_key for one in deliveries]
+    if len(set(keys)) == len(keys) and db.execute(select(T.c.id).where(among(db, T.c.retry_key, keys)).limit(1)).first() is None:
+        insert_rows(db, T, _ACCEPTED, [_row(one, one.retry_key, now) for one in deliveries])
+        return [True] * len(deliveries)
     stored: list[bool] = []
     for one in deliveries:
         key = one.retry_key
@@ -34,20 +41,16 @@ def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[
                 stored.append(False)
                 continue
             key = f"{key}+{newest.id if newest is not None else 0}"
-        db.execute(
-            insert(T).values(
-                source=one.source,
-                source_name=one.source_name,
-                retry_key=key,
-                body=squeeze(one.body),
-                sender=one.sender,
-                received_at=millis(one.received_at),
-                state=str(DeliveryState.NEW),
-                wake_at=now,
-            )
-        )
+        insert_rows(db, T, _ACCEPTED, [_row(one, key, now)])
         stored.append(True)
     return stored
+
+
+_ACCEPTED = ("source", "source_name", "retry_key", "body", "sender", "received_at", "state", "wake_at")
+
+
+def _row(one: NewDelivery, key: str, now: int) -> tuple[object, ...]:
+    return one.source, one.source_name, key, squeeze(one.body), one.sender, millis(one.received_at), "new", now
 
 
 def _newest(db: Connection, one: NewDelivery) -> Row[int, str] | None:
@@ -79,6 +82,12 @@ def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[Delive
 def finish(db: Connection, delivery_id: int, state: DeliveryState, note: str, shape: str) -> None:
     """End a delivery."""
     db.execute(update(T).where(T.c.id == delivery_id).values(state=str(state), note=note[:4000], shape=shape, lease_until=0))
+
+
+def finish_all(db: Connection, ended: Sequence[RoutedDelivery]) -> None:
+    """End deliveries."""
+    rows = [(str(one.state), one.note[:4000], one.shape, 0, one.delivery.id) for one in ended]
+    update_rows(db, T, ("state", "note", "shape", "lease_until"), rows, key="id")
 
 
 def failed(db: Connection, now: int, delivery_id: int, note: str, again_in: timedelta) -> int:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+
+from responder.stores.sql.tables import Words
 
 
 def insert_new(db: Connection, table: Table, values: Mapping[str, Any], *, key: str) -> None:
@@ -37,8 +55,7 @@ def lock_rows(db: Connection, table: Table, key: str, values: Iterable[str]) -> 
     wanted = sorted(set(values))
     if db.dialect.name == "postgresql" and wanted:
         column = table.c[key]
-        for start in range(0, len(wanted), 500):
-            db.execute(select(column).where(column.in_(wanted[start : start + 500])).order_by(column).with_for_update()).all()
+        db.execute(select(column).where(among(db, column, wanted)).order_by(column).with_for_update()).all()
 
 
 def upsert_all(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], *, key: str) -> None:
@@ -54,3 +71,67 @@ def upsert_all(db: Connection, table: Table, rows: Sequence[Mapping[str, Any]], 
     statement = make(table)
     rest = {name: statement.excluded[name] for name in rows[0] if name != key}
     db.execute(statement.on_conflict_do_update(index_elements=[key], set_=rest), [unique[name] for name in sorted(unique)])
+
+
+def among(db: Connection, column: ColumnElement[Any], values: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a column of text is one of these, however many; they are one parameter, so the statement stays the same."""
+    clean = [_clean(value) for value in values]
+    if db.dialect.name == "postgresql":
+        return column == any_(literal(clean, ARRAY(Text)))
+    return column.in_(select(func.json_each(json.dumps(clean)).table_valued("value").c.value))
+
+
+def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, each with its values in the order of the columns.
+
+    On SQLite by the driver itself: what SQLAlchemy does for each value costs more than storing it.
+    """
+    if not rows:
+        return
+    if db.dialect.name == "postgresql":
+        db.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    marks = ", ".join("?" * len(columns))
+    statement = f"insert into {table.name} ({', '.join(columns)}) values ({marks})"  # noqa: S608 - our own names
+    db.exec_driver_sql(statement, _cleaned(table, tuple(columns), rows))
+
+
+def update_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, key: str) -> None:
+    """Set these columns of rows, each with its values in their order and its key last. Locks must be held already, in the keys' order."""
+    if not rows:
+        return
+    if db.dialect.name == "postgresql":
+        names = [*columns, "key_"]
+        statement = update(table).where(table.c[key] == bindparam("key_")).values({name: bindparam(name) for name in columns})
+        db.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+        return
+    sets = ", ".join(f"{name} = ?" for name in columns)
+    db.exec_driver_sql(
+        f"update {table.name} set {sets} where {key} = ?",  # noqa: S608 - our own names
+        _cleaned(table, (*columns, key), rows),
+    )
+
+
+def _clean(value: str) -> str:
+    return value.replace("\x00", "\ufffd") if "\x00" in value else value
+
+
+def _cleaned(table: Table, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return rows as ``Words`` would store them."""
+    places = _words(table, columns)
+    return [
+        tuple(_clean(value) if isinstance(value, str) else value for value in row)
+        if any("\x00" in row[place] for place in places)
+        else row
+        for row in rows
+    ]
+
+
+@cache
+def _words(table: Table, columns: tuple[str, ...]) -> tuple[int, ...]:
+    found: list[int] = []
+    for place, name in enumerate(columns):
+        column: Column[Any] = table.c[name]
+        if isinstance(column.type, Words):
+            found.append(place)
+    return tuple(found)

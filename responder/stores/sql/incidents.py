@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
 
+from responder.model.alert import Alert
 from responder.model.errors import InvariantError
 from responder.model.incident import STATE_VERSION, Entry, EntryKind, Incident, Mode, Phase, Signal, SignalKind
 from responder.model.reason import Reason
@@ -27,7 +28,7 @@ from responder.stores.sql.codec import (
     unpack,
     unpack_incident,
 )
-from responder.stores.sql.dialect import lock_rows
+from responder.stores.sql.dialect import among, insert_new, insert_rows, lock_rows
 from responder.stores.sql.due import earliest
 
 T = tables.incidents
@@ -51,6 +52,32 @@ def open_new(db: Connection, now: int, incident: Incident) -> None:
     db.execute(insert(T).values(id=incident.id, key=incident.key, wake_at=now, wake=1, **_columns(incident)))
 
 
+def open_all(db: Connection, now: int, settle: int, opened: Sequence[tuple[Incident, Alert]]) -> None:
+    """Insert incidents with the alert that opened each, due at once or after ``settle`` milliseconds, in the order of their keys."""
+    if not opened:
+        return
+    rows = []
+    for seed, _ in sorted(opened, key=lambda one: one[0].key):
+        rows.append({"id": seed.id, "key": seed.key, "wake_at": now + settle, "wake": 1, **_columns(seed)})
+    insert_rows(db, T, tuple(rows[0]), [tuple(row.values()) for row in rows])
+    lines = []
+    for seed, alert in opened:
+        text = f"alert {alert.name} fires, says {alert.source}/{alert.source_name}"
+        body = pack({"text": text, "data": {"instance": alert.instance, "labels": alert.labels}})
+        lines.append((seed.id, now, EntryKind.ALERT.value, Reason.OPENED.value, body))
+    insert_rows(db, tables.timeline, ("incident", "at", "kind", "reason", "body"), lines)
+
+
+def pin_new(db: Connection, documents: Mapping[str, Mapping[str, object]]) -> None:
+    """Keep rule documents that are not kept yet."""
+    if not documents:
+        return
+    P = tables.pinned_rules  # noqa: N806
+    there = set(db.execute(select(P.c.digest).where(among(db, P.c.digest, sorted(documents)))).scalars())
+    for digest in sorted(documents.keys() - there):
+        insert_new(db, P, {"digest": digest, "document": pack(documents[digest])}, key="digest")
+
+
 def _columns(incident: Incident) -> dict[str, Any]:
     return {
         "mode": str(incident.mode),
@@ -70,12 +97,12 @@ def _columns(incident: Incident) -> dict[str, Any]:
 
 def standings(db: Connection, ids: Sequence[str]) -> dict[str, Standing]:
     """Return phase and whether a person closed it, by id; locked against a closing at the same time, in the order of their ids."""
-    found: dict[str, Standing] = {}
-    for start in range(0, len(ids), AT_ONCE):
-        query = select(T.c.id, T.c.phase, T.c.person_closed).where(T.c.id.in_(ids[start : start + AT_ONCE])).order_by(T.c.id)
-        for row in db.execute(query.with_for_update()):
-            found[row.id] = Standing(phase=row.phase, person_closed=bool(row.person_closed))
-    return found
+    if not ids:
+        return {}
+    query = select(T.c.id, T.c.phase, T.c.person_closed).where(among(db, T.c.id, ids)).order_by(T.c.id)
+    return {
+        row.id: Standing(phase=row.phase, person_closed=bool(row.person_closed)) for row in db.execute(query.with_for_update())
+    }
 
 
 def is_unclosed(db: Connection, incident: str) -> bool:
@@ -85,11 +112,10 @@ def is_unclosed(db: Connection, incident: str) -> bool:
 
 def unclosed_ids(db: Connection, keys: Sequence[str]) -> dict[str, str]:
     """Return the unclosed incidents of keys; locked, as ``standings``."""
-    found: dict[str, str] = {}
-    for start in range(0, len(keys), AT_ONCE):
-        query = select(T.c.key, T.c.id).where(T.c.key.in_(keys[start : start + AT_ONCE]), tables.UNCLOSED)
-        found |= {row.key: row.id for row in db.execute(query.order_by(T.c.id).with_for_update())}
-    return found
+    if not keys:
+        return {}
+    query = select(T.c.key, T.c.id).where(among(db, T.c.key, keys), tables.UNCLOSED)
+    return {row.key: row.id for row in db.execute(query.order_by(T.c.id).with_for_update())}
 
 
 def unclosed(db: Connection, now: int, keys: Sequence[str]) -> dict[str, Incident]:
@@ -216,18 +242,31 @@ def signal(db: Connection, now: int, one: Signal) -> bool:
     return True
 
 
-def signal_all(db: Connection, now: int, signals: Sequence[Signal]) -> None:
-    """Insert signals of incidents that are known to be unclosed, and wake these."""
+def signal_all(db: Connection, now: int, signals: Sequence[Signal], *, settle: int = 0) -> None:
+    """Insert signals of incidents that are known to be unclosed, and wake these.
+
+    Args:
+        db: In a transaction.
+        now: Epoch milliseconds.
+        signals: Of any incidents.
+        settle: Milliseconds within which they are woken; who is due sooner stays so.
+    """
     if not signals:
         return
-    rows = [
-        {"incident": one.incident, "kind": str(one.kind), "at": millis(one.at), "by": one.by, "body": pack(one.body)}
-        for one in signals
-    ]
-    db.execute(insert(tables.signals), rows)
+    rows = [(one.incident, str(one.kind), millis(one.at), one.by, pack(one.body)) for one in signals]
+    insert_rows(db, tables.signals, ("incident", "kind", "at", "by", "body"), rows)
+    by = now + settle
+    sooner = case((T.c.wake_at < by, T.c.wake_at), else_=by) if settle else now
     ids = sorted({one.incident for one in signals})
-    for start in range(0, len(ids), AT_ONCE):
-        db.execute(update(T).where(T.c.id.in_(ids[start : start + AT_ONCE])).values(wake_at=now, wake=T.c.wake + 1))
+    # One that nobody has in hand and that is due by then anyhow finds them when it is claimed: a storm tells each of its incidents many times.
+    deaf = or_(T.c.wake_at > by, T.c.wake_at.is_(None), T.c.lease_until > now)
+    db.execute(update(T).where(among(db, T.c.id, ids), deaf).values(wake_at=sooner, wake=T.c.wake + 1))
+
+
+def wake(db: Connection, now: int, ids: Sequence[str]) -> None:
+    """Make these incidents due at once, which were to wait for a storm's alerts."""
+    lock_rows(db, T, "id", ids)
+    db.execute(update(T).where(among(db, T.c.id, ids), tables.UNCLOSED, T.c.wake_at > now).values(wake_at=now))
 
 
 def commit(db: Connection, now: int, step: Transition) -> Committed:
@@ -305,7 +344,12 @@ def _end(db: Connection, now: int, incident: Incident) -> None:
         column = A.c.shadow_incident if incident.mode is Mode.SHADOW else A.c.incident
         db.execute(update(A).where(column == incident.id, A.c.status == "firing").values(wake_at=now))
     unheard = signals_of(db, incident.id)
-    joined = [str(one.body.get("instance", "")) for one in unheard if one.kind is SignalKind.FIRED]
+    joined = [
+        str(instance)
+        for one in unheard
+        if one.kind is SignalKind.FIRED
+        for instance in (one.body.get("instance", ""), *one.body.get("others", ()))
+    ]
     if joined:
         db.execute(update(A).where(A.c.instance.in_(joined), A.c.status == "firing").values(wake_at=now))
     for one in unheard:

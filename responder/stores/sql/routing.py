@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, select, update
 
-from responder.model.alert import AlertStatus
+from responder.model.alert import Alert, AlertStatus
+from responder.model.errors import InvariantError
 from responder.model.incident import Candidate, EntryKind, Incident, Instance, Mode, Signal, SignalKind
 from responder.model.reason import Reason
-from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedResult
-from responder.policy.grouping import FORGET, fires, merge
+from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedDelivery, RoutedResult
+from responder.policy.grouping import FORGET, begun, carried, fires, merge
 from responder.stores.sql import deliveries, incidents, tables
-from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, pack, unpack
-from responder.stores.sql.dialect import insert_new, lock_rows, upsert_all
+from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, pack, span, unpack
+from responder.stores.sql.dialect import among, insert_rows, lock_rows, update_rows
 
 T = tables.alerts
 PUSH = timedelta(minutes=1)
@@ -24,11 +26,10 @@ PUSH = timedelta(minutes=1)
 def known(db: Connection, now: int, instances: Sequence[str]) -> dict[str, Instance]:
     """Return the stored instances among these."""
     del now
-    found: dict[str, Instance] = {}
-    for start in range(0, len(instances), 500):
-        for row in db.execute(select(T).where(T.c.instance.in_(instances[start : start + 500]))):
-            found[row.instance] = instance(row)
-    return found
+    if not instances:
+        return {}
+    query = select(T.c.instance, T.c.incident, T.c.shadow_incident, T.c.body).where(among(db, T.c.instance, instances))
+    return {row.instance: instance(row) for row in db.execute(query)}
 
 
 def route(
@@ -40,54 +41,102 @@ def route(
     note: str,
     shape: str,
 ) -> list[RoutedResult]:
-    """Store judged alerts, join or open their incidents, and end their delivery.
-
-    One delivery's alerts are read together and written together: what a statement costs is paid once for all of them.
-    """
-    lock_rows(db, T, "instance", (routed.alert.instance for routed in alerts))
-    batch = _Batch(db, now, alerts)
-    results = [_one(batch, routed) for routed in alerts]
-    batch.write()
+    """Store judged alerts, join or open their incidents, and end their delivery."""
+    results = _stored(db, now, alerts, settle=0, name=_named_already)
     if delivery is not None:
         deliveries.finish(db, delivery.id, state, note, shape)
     return results
 
 
-class _Batch:
-    """What one call of ``route`` read, and what it will write: inside, the batch is the truth."""
+def route_all(
+    db: Connection, now: int, routed: Sequence[RoutedDelivery], settle: timedelta, name: Callable[[datetime], str]
+) -> list[RoutedResult]:
+    """Do so for several deliveries, in their order; either all of them are ended or none."""
+    results = _stored(db, now, [alert for one in routed for alert in one.alerts], settle=span(settle), name=name)
+    deliveries.finish_all(db, routed)
+    return results
 
-    def __init__(self, db: Connection, now: int, alerts: Sequence[RoutedAlert]) -> None:
+
+def _named_already(at: datetime) -> str:
+    raise InvariantError(f"an incident without a name was to be opened at {at}")
+
+
+def _stored(
+    db: Connection, now: int, alerts: Sequence[RoutedAlert], *, settle: int, name: Callable[[datetime], str]
+) -> list[RoutedResult]:
+    """Store alerts that were judged together: they are read together and written together, so what a statement costs is paid once for all."""
+    if not alerts:
+        return []
+    lock_rows(db, T, "instance", (routed.alert.instance for routed in alerts))
+    batch = _Batch(db, now, alerts, settle=settle, name=name)
+    results = [_one(batch, routed) for routed in alerts]
+    batch.write()
+    return results
+
+
+_COLUMNS = ("name", "status", "why", "started_at", "seen_at", "wake_at", "incident", "shadow_incident", "body")
+"""What may differ at a repeat."""
+
+
+class _Batch:
+    """What one call of ``route`` read, and what it will write: inside, the batch is the truth.
+
+    Attributes:
+        at: Now, as an instant.
+    """
+
+    def __init__(
+        self, db: Connection, now: int, alerts: Sequence[RoutedAlert], *, settle: int, name: Callable[[datetime], str]
+    ) -> None:
+        self._name = name
         self.db = db
         self.now = now
+        self.at = instant(now)
+        self._settle = settle
         self.instances = known(db, now, sorted({one.alert.instance for one in alerts}))
         self._stored = frozenset(self.instances)
         self.by_key = incidents.unclosed_ids(db, sorted({seed.key for one in alerts for seed in one.seeds}))
         holders = {held for one in self.instances.values() for held in (one.incident, one.shadow_incident) if held}
         self.standings = incidents.standings(db, sorted(holders | set(self.by_key.values())))
         self._rules_of: dict[str, set[str]] = {}
-        self._pinned: set[str] = set()
+        self._pinned: dict[str, Mapping[str, object]] = {}
         self._repeated: set[str] = set()
-        self._signals: list[Signal] = []
-        self._rows: dict[str, dict[str, object]] = {}
+        self._said: dict[tuple[str, SignalKind], _Said] = {}
+        self._opened: list[tuple[Incident, Alert]] = []
+        self._rows: dict[str, tuple[object, ...]] = {}
+        self._named: dict[int, tuple[Incident, dict[str, Mapping[str, object]]]] = {}
 
     def is_unclosed(self, incident: str) -> bool:
         """Tell whether an incident exists and is not closed."""
         found = self.standings.get(incident)
         return found is not None and found.phase != "closed"
 
-    def open(self, seed: Incident) -> None:
-        """Insert an incident."""
-        incidents.open_new(self.db, self.now, seed)
+    def open(self, seed: Incident, alert: Alert, *, moved: Incident | None = None) -> str:
+        """Open an incident for the alert that is its first, and return its id: the seed's, or a new one when that has none.
+
+        ``moved`` is the one that held the alert before.
+        """
+        if not seed.id:
+            seed = replace(seed, id=self._name(self.at), opened_at=self.at, phase_since=self.at)
+        if moved is not None:
+            seed = carried(seed, moved)
+        self._opened.append((seed, alert))
         self.by_key[seed.key] = seed.id
         self.standings[seed.id] = incidents.Standing(phase="open", person_closed=False)
         self._rules_of[seed.id] = {one.rule for one in seed.candidates}
+        return seed.id
 
     def pin(self, documents: Mapping[str, Mapping[str, object]]) -> None:
         """Keep rule documents."""
         for digest, document in documents.items():
-            if digest not in self._pinned:
-                self._pinned.add(digest)
-                insert_new(self.db, tables.pinned_rules, {"digest": digest, "document": pack(document)}, key="digest")
+            self._pinned.setdefault(digest, document)
+
+    def rules(self, seed: Incident) -> dict[str, Mapping[str, object]]:
+        """Return a seed's rules as signals name them; the alerts of one batch share their seeds."""
+        held = self._named.get(id(seed))
+        if held is None:
+            held = self._named[id(seed)] = (seed, _rules(seed.candidates))
+        return held[1]
 
     def fresh_rules(self, incident: str, candidates: Sequence[Candidate]) -> dict[str, Mapping[str, object]]:
         """Return rules among these that the incident does not know yet."""
@@ -96,13 +145,18 @@ class _Batch:
             self._rules_of[incident] = {one.rule for one in held.candidates} if held is not None else set()
         return _rules(one for one in candidates if one.rule not in self._rules_of[incident])
 
-    def say(self, incident: str, kind: SignalKind, one: Instance, rules: Mapping[str, object]) -> bool:
-        """Say something to an incident; False when nobody is there."""
+    def say(self, incident: str, kind: SignalKind, one: Alert | Instance, rules: Mapping[str, object]) -> bool:
+        """Say something to an incident; False when nobody is there. What a batch says of one kind to one incident is one signal."""
         if not self.is_unclosed(incident):
             return False
-        body = {"instance": one.instance, "name": one.name, "source": one.source, "rules": rules}
-        by = f"{one.source}/{one.source_name}"
-        self._signals.append(Signal(incident=incident, kind=kind, at=instant(self.now), by=by, body=body))
+        said = self._said.get((incident, kind))
+        if said is None:
+            self._said[incident, kind] = _Said(one, dict(rules), [])
+            return True
+        if rules:
+            said.rules.update(rules)
+        if one.instance != said.first.instance:
+            said.others.append(one.instance)
         return True
 
     def repeat(self, incident: str, one: Instance) -> None:
@@ -115,45 +169,76 @@ class _Batch:
     def keep(self, one: Instance, wake_at: int | None) -> None:
         """Store an instance as it is now."""
         self.instances[one.instance] = one
-        self._rows[one.instance] = {
-            "instance": one.instance,
-            "fingerprint": one.fingerprint,
-            "name": one.name,
-            "status": str(one.status),
-            "why": str(one.why or ""),
-            "started_at": maybe_millis(one.started_at),
-            "seen_at": millis(one.seen_at),
-            "wake_at": wake_at,
-            "incident": one.incident,
-            "shadow_incident": one.shadow_incident,
-            "body": pack(one),
-        }
+        self._rows[one.instance] = (
+            one.name,
+            "firing" if one.status is AlertStatus.FIRING else "resolved",
+            one.why.value if one.why is not None else "",
+            maybe_millis(one.started_at),
+            self.now if one.seen_at is self.at else millis(one.seen_at),
+            wake_at,
+            one.incident,
+            one.shadow_incident,
+            pack(one),
+        )
 
     def write(self) -> None:
-        """Write what was only noted down."""
-        new = [row for instance, row in sorted(self._rows.items()) if instance not in self._stored]
-        if new:  # and not an upsert: who was faster on another replica has judged it, and this one looks again
-            self.db.execute(insert(T), new)
-        upsert_all(self.db, T, [row for instance, row in self._rows.items() if instance in self._stored], key="instance")
-        incidents.signal_all(self.db, self.now, self._signals)
+        """Write what was only noted down, each table sorted by its key: two replicas that write in different order would deadlock."""
+        incidents.pin_new(self.db, self._pinned)
+        incidents.open_all(self.db, self.now, self._settle, self._opened)
+        new = sorted(
+            (instance, self.instances[instance].fingerprint, *row)
+            for instance, row in self._rows.items()
+            if instance not in self._stored
+        )  # inserted, not upserted: who was faster on another replica has judged it, and this one looks again
+        insert_rows(self.db, T, ("instance", "fingerprint", *_COLUMNS), new)
+        again = [(*self._rows[instance], instance) for instance in sorted(self._rows) if instance in self._stored]
+        update_rows(self.db, T, _COLUMNS, again, key="instance")
+        signals = [
+            Signal(
+                incident=incident,
+                kind=kind,
+                at=self.at,
+                by=f"{said.first.source}/{said.first.source_name}",
+                body={
+                    "instance": said.first.instance,
+                    "name": said.first.name,
+                    "source": said.first.source,
+                    "rules": said.rules,
+                    **({"others": said.others} if said.others else {}),
+                },
+            )
+            for (incident, kind), said in self._said.items()
+        ]
+        incidents.signal_all(self.db, self.now, signals, settle=self._settle)
+
+
+@dataclass(slots=True)
+class _Said:
+    """One signal in the making: the first alert that says it, the rules of all, and the other instances."""
+
+    first: Alert | Instance
+    rules: dict[str, object]
+    others: list[str]
 
 
 def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
-    at = instant(batch.now)
-    before = batch.instances.get(routed.alert.instance)
+    alert = routed.alert
+    before = batch.instances.get(alert.instance)
+    if before is None and routed.seeds and not routed.again and alert.status is AlertStatus.FIRING:
+        return _first(batch, routed)
     if routed.again:
         if before is None or before.status is not AlertStatus.FIRING:
             return RoutedResult()  # resolved while it was judged again: what its sender said last stands
         after = replace(before, rules=before.rules + tuple(rule for rule in routed.rules if rule not in before.rules))
     else:
-        after = merge(before, routed.alert, now=at, rules=routed.rules)
+        after = merge(before, alert, now=batch.at, rules=routed.rules)
     results: dict[str, list[str]] = {"opened": [], "joined": [], "told": []}
     why = routed.why
-    if fires(after, now=at):
-        news = not routed.again and (before is None or not fires(before, now=at))
+    if fires(after, now=batch.at):
+        news = not routed.again and (before is None or not fires(before, now=batch.at))
         batch.pin(routed.pinned)
         for seed in routed.seeds:
-            after, (what, incident) = _seat(batch, seed, after, before, news=news)
+            after, (what, incident) = _seat(batch, seed, after, before, alert, news=news)
             results[what].append(incident)
             why = None
         if not routed.seeds:
@@ -165,12 +250,35 @@ def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
     elif after.status is AlertStatus.RESOLVED and (before is None or before.status is not AlertStatus.RESOLVED):
         holders = [one for one in (after.incident, after.shadow_incident) if one]
         results["told"] += [one for one in holders if batch.say(one, SignalKind.RESOLVED, after, {})]
-    batch.keep(replace(after, why=why), not_before(routed.wake_at))
+    batch.keep(replace(after, why=why) if why is not after.why else after, not_before(routed.wake_at))
     return RoutedResult(opened=tuple(results["opened"]), joined=tuple(results["joined"]), told=tuple(results["told"]))
 
 
+def _first(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
+    """Seat an alert that is heard of for the first time: what nearly all of a storm's are."""
+    alert = routed.alert
+    batch.pin(routed.pinned)
+    opened: tuple[str, ...] = ()
+    joined: tuple[str, ...] = ()
+    armed = shadow = ""
+    for seed in routed.seeds:
+        held = batch.by_key.get(seed.key)
+        if held is None:
+            held = batch.open(seed, alert)
+            opened = (*opened, held)
+        else:
+            batch.say(held, SignalKind.FIRED, alert, batch.rules(seed))
+            joined = (*joined, held)
+        if seed.mode is Mode.SHADOW:
+            shadow = held
+        else:
+            armed = held
+    batch.keep(begun(alert, now=batch.at, rules=routed.rules, incident=armed, shadow_incident=shadow), not_before(routed.wake_at))
+    return RoutedResult(opened=opened, joined=joined)
+
+
 def _seat(
-    batch: _Batch, seed: Incident, after: Instance, before: Instance | None, *, news: bool
+    batch: _Batch, seed: Incident, after: Instance, before: Instance | None, alert: Alert, *, news: bool
 ) -> tuple[Instance, tuple[str, str]]:
     """Join the unclosed incident of the seed's key, or open it; an instance already held is only counted."""
     field = "shadow_incident" if seed.mode is Mode.SHADOW else "incident"
@@ -184,13 +292,11 @@ def _seat(
             return after, ("told", holder)
     existing = batch.by_key.get(seed.key)
     if existing is not None:
-        batch.say(existing, SignalKind.FIRED, after, _rules(seed.candidates))
+        batch.say(existing, SignalKind.FIRED, after, batch.rules(seed))
         return _held(after, field, existing), ("joined", existing)
-    batch.open(seed)
-    text = f"alert {after.name} fires, says {after.source}/{after.source_name}"
-    data = {"instance": after.instance, "labels": dict(after.labels)}
-    incidents.note(batch.db, seed.id, batch.now, EntryKind.ALERT, Reason.OPENED, text, data)
-    return _held(after, field, seed.id), ("opened", seed.id)
+    moved = incidents.by_id(batch.db, 0, holder) if holder else None
+    opened = batch.open(seed, alert, moved=moved)
+    return _held(after, field, opened), ("opened", opened)
 
 
 def _tell(batch: _Batch, holder: str, one: Instance, fresh: Mapping[str, object], *, news: bool) -> None:
@@ -293,6 +399,9 @@ def next_due(db: Connection) -> int | None:
     return found
 
 
-def instance(row: Row[tuple[object, ...]]) -> Instance:
+def instance(row: Any) -> Instance:
     """Return a row as a value; columns that statements change alone win over the body."""
-    return replace(unpack(row.body, Instance), incident=row.incident, shadow_incident=row.shadow_incident)
+    one = unpack(row.body, Instance)
+    if (one.incident, one.shadow_incident) == (row.incident, row.shadow_incident):
+        return one
+    return replace(one, incident=row.incident, shadow_incident=row.shadow_incident)

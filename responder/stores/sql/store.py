@@ -25,6 +25,7 @@ from responder.model.storing import (
     Replica,
     Retention,
     RoutedAlert,
+    RoutedDelivery,
     RoutedResult,
     Scopes,
     SourceHeard,
@@ -59,10 +60,12 @@ class Runner(Protocol):
     Attributes:
         on_notify: Called when another process stored something that is due now; never where there is no other process.
         schema_ahead: The schema's revision when it is ahead of this release and fit for it; "" otherwise.
+        commits: Writing transactions that were committed since the start.
     """
 
     on_notify: Callable[[], None]
     schema_ahead: str
+    commits: int
 
     async def run(self, operation: Callable[..., R], *arguments: Any) -> R:
         """Run a writing operation; it is durable when this returns."""
@@ -188,6 +191,16 @@ class SqlStore:
     ) -> Sequence[RoutedResult]:
         """See ``ports.Store``."""
         return await self.runner.run(routing.route, self._now, list(alerts), delivery, state, note, shape)
+
+    async def route_all(
+        self, routed: Sequence[RoutedDelivery], *, settle: timedelta, name: Callable[[datetime], str]
+    ) -> Sequence[RoutedResult]:
+        """See ``ports.Store``."""
+        return await self.runner.run(routing.route_all, self._now, list(routed), settle, name)
+
+    async def wake(self, ids: Sequence[str]) -> None:
+        """See ``ports.Store``."""
+        await self.runner.run(incidents.wake, self._now, list(ids))
 
     async def delivery_failed(self, delivery: Delivery, *, note: str, again_in: timedelta) -> int:
         """See ``ports.Store``."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from responder.model.rule import TargetSpec
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
-from responder.policy.targets import Ask, ClusterIdentity, Exporters, Resolved, Unresolved, resolve
+from responder.policy.targets import Ask, ClusterIdentity, Exporters, Resolved, Unresolved, resolve, telling
 from responder.rules.matchers import parse_matchers
 from tests import builders as make
 
@@ -171,3 +173,47 @@ def test_a_nodes_address_names_the_node() -> None:
 
     assert isinstance(found, Resolved)
     assert found.target == node
+
+
+SAID = st.dictionaries(
+    st.sampled_from(
+        (
+            "namespace",
+            "pod",
+            "deployment",
+            "exported_pod",
+            "exported_namespace",
+            "job",
+            "instance",
+            "container",
+            "service",
+            "node",
+            "cluster",
+            "nodepool",
+        )
+    ),
+    st.sampled_from(("", "shop", "api", "kube-state-metrics", "kube-state-metrics-1-x", "10.0.0.1:80", "aks-prod")),
+)
+OTHERS = st.dictionaries(st.sampled_from(("number", "reason", "severity", "uid", "le", "queue")), st.text(max_size=4))
+
+
+@given(SAID, OTHERS, OTHERS, st.sampled_from(list(TargetKind)), st.sampled_from(((ONLY,), (PROD,), (PROD, ONLY), ())))
+def test_alerts_that_name_the_same_thing_have_the_same_target(
+    said: dict[str, str], one: dict[str, str], other: dict[str, str], kind: TargetKind, clusters: tuple[ClusterIdentity, ...]
+) -> None:
+    """What was found for one is taken for the other: a thousand alerts of a storm resolve their target once."""
+    spec = TargetSpec(kind=kind)
+    names = telling(spec, clusters)
+
+    found = [
+        resolve(spec, make.alert(name="Same", labels={**rest, **said}), clusters=clusters, exporters=Exporters(), answers={})
+        for rest in (one, other)
+    ]
+
+    assert (names is None) == (kind is TargetKind.NONE)
+    assert names is None or found[0] == found[1]
+
+
+def test_where_any_label_may_count_no_answer_is_shared() -> None:
+    """A template may name any label."""
+    assert telling(TargetSpec(kind=TargetKind.WORKLOAD, name="${labels.queue}"), (ONLY,)) is None

@@ -68,9 +68,10 @@ async def test_more_deliveries_than_may_wait_to_be_routed_are_refused_until_some
         (b"{", MalformedError),
         (b"\x00", MalformedError),
         (b"[" * 100_000, MalformedError),
+        (b'{"a": "\xff"}', MalformedError),
         (b'"' + b"x" * 2000 + b'"', OversizeError),
     ],
-    ids=["cut", "binary", "too deep", "too large"],
+    ids=["cut", "binary", "too deep", "no UTF-8", "too large"],
 )
 async def test_what_cannot_be_a_delivery_is_refused_before_it_is_stored(body: bytes, error: type[Exception]) -> None:
     """Not JSON, or too large."""

@@ -51,6 +51,7 @@ class InlineRunner:
         self.on_commit: Callable[[], None] = lambda: None
         self.on_notify: Callable[[], None] = lambda: None
         self.schema_ahead = ""
+        self.commits = 0
         self.unavailable = ""
 
     async def run(self, operation: Callable[..., R], *arguments: Any) -> R:

@@ -59,7 +59,9 @@ AGAIN = frozenset({"40001", "40P01", "23505", "0A000"})
 
 READ_ONLY = "25006"
 
-BRINGS_WORK: frozenset[Callable[..., Any]] = frozenset({deliveries.accept, routing.route, incidents.signal, keeping.set_mode})
+BRINGS_WORK: frozenset[Callable[..., Any]] = frozenset(
+    {deliveries.accept, routing.route, routing.route_all, incidents.signal, incidents.wake, keeping.set_mode}
+)
 _GONE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
 
 
@@ -80,6 +82,7 @@ class PostgresRunner:
     Attributes:
         on_commit: Called before each commit of a writing operation; tests make it raise.
         on_notify: Called when another replica, or we, stored something that is due now.
+        commits: Writing transactions that were committed since the start.
         schema_ahead: The schema's revision when a newer release has migrated it in a way that this one can work with; "" otherwise.
     """
 
@@ -94,6 +97,7 @@ class PostgresRunner:
         self.on_commit: Callable[[], None] = lambda: None
         self.on_notify: Callable[[], None] = lambda: None
         self.schema_ahead = ""
+        self.commits = 0
 
     @classmethod
     async def open(cls, url: str, *, pool: int = 8) -> PostgresRunner:
@@ -196,6 +200,7 @@ class PostgresRunner:
                     self.on_commit()
                 committing = True
                 await connection.commit()
+                self.commits += writes
                 return result
         except DBAPIError as error:
             # A connection that broke before the commit was sent (a server that restarted, a pooled one long dead) stored nothing for sure.

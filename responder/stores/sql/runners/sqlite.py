@@ -2,25 +2,30 @@
 
 The writer drains its queue into one transaction; when an operation raises, everything is rolled back and repeated one by one, so that only
 the guilty one fails. A lock file proves that nobody else has the database (never on NFS, SMB or Azure Files: engine.md O8).
+
+The decision a reader would question: a transaction that only takes or renews leases is not waited for until it is on the disk. A process that
+dies loses nothing of it (the operating system has it); a machine that dies takes the lease's holder with it, and the next start frees what
+is left. Whatever is stored after it brings it to the disk too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from responder.model.errors import SettingsError, StoreUnavailableError
+from responder.stores.sql import deliveries, incidents, outbox, replicas, routing
 from responder.stores.sql.engine import sqlite_engine, translated
 from responder.stores.sql.migrate import migrate
 
@@ -31,11 +36,24 @@ WITHIN = timedelta(seconds=20)
 """One operation with everything it waits for, as on PostgreSQL: a disk that hangs must keep no sender and no loop waiting for ever."""
 
 
+PAGES_KEPT_KIB = 8 << 10
+"""Of the database in memory: alerts have random keys, and a storm's touch all pages of their index again and again."""
+
+CHECKPOINT_PAGES = 4_000
+"""Of 4 KiB, four times SQLite's own: a page that a storm writes twenty times is then copied from the log into the file once and not twenty times."""
+
+LEASES: frozenset[Callable[..., Any]] = frozenset(
+    {deliveries.claim, routing.due_instances, incidents.claim, incidents.renew, outbox.claim, replicas.beat}
+)
+"""What may be forgotten when the machine dies."""
+
+
 @dataclass(slots=True)
 class _Job:
     operation: Callable[..., Any]
     arguments: tuple[Any, ...]
-    result: Future[Any] = field(default_factory=Future)
+    result: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
 
 
 class SqliteRunner:
@@ -43,6 +61,7 @@ class SqliteRunner:
 
     Attributes:
         on_commit: Called in the writer thread before each commit; tests make it raise.
+        commits: Writing transactions that were committed since the start.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,14 +72,17 @@ class SqliteRunner:
         """
         self._path = path
         self._lock = _locked(path)
-        self._queue: queue.Queue[_Job | None] = queue.Queue(maxsize=MOST_QUEUED)
-        self._reads: queue.Queue[_Job | None] = queue.Queue(maxsize=MOST_QUEUED)
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._reads: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.commits = 0
+        self._durable = True
         self.on_commit: Callable[[], None] = lambda: None
         self.on_notify: Callable[[], None] = lambda: None
         try:
             self._engine = sqlite_engine(str(path))
             with self._engine.begin() as connection:
                 self.schema_ahead = migrate(connection)
+            self._set(f"cache_size = -{PAGES_KEPT_KIB}", f"wal_autocheckpoint = {CHECKPOINT_PAGES}")
             self._read_engine = sqlite_engine(str(path), read_only=True)
         except SettingsError:
             self._lock.close()
@@ -92,17 +114,17 @@ class SqliteRunner:
         """Run a reading operation beside the writer."""
         return await self._put(self._reads, operation, arguments)
 
-    async def _put(self, where: queue.Queue[_Job | None], operation: Callable[..., R], arguments: tuple[Any, ...]) -> R:
+    async def _put(self, where: queue.SimpleQueue[_Job | None], operation: Callable[..., R], arguments: tuple[Any, ...]) -> R:
         if self._closed:
             raise StoreUnavailableError("the store is closed")
-        job = _Job(operation, arguments)
-        try:
-            where.put_nowait(job)
-        except queue.Full:
-            raise StoreUnavailableError(f"store {self._path}: {MOST_QUEUED} operations wait for it already; come back") from None
+        if where.qsize() >= MOST_QUEUED:
+            raise StoreUnavailableError(f"store {self._path}: {MOST_QUEUED} operations wait for it already; come back")
+        loop = asyncio.get_running_loop()
+        job = _Job(operation, arguments, loop.create_future(), loop)
+        where.put(job)
         try:
             async with asyncio.timeout(WITHIN.total_seconds()):
-                result: R = await asyncio.wrap_future(job.result)
+                result: R = await job.result
         except TimeoutError:
             raise StoreUnavailableError(
                 f"store {self._path}, {operation.__name__}: no answer within {WITHIN.total_seconds():g} s; check the disk, it is tried again"
@@ -117,7 +139,7 @@ class SqliteRunner:
         await asyncio.get_running_loop().run_in_executor(None, self._join)
 
     def _join(self) -> None:
-        self._queue.put(None)  # here and not on the event loop: a full queue makes it wait
+        self._queue.put(None)
         self._reads.put(None)
         for thread in self._threads:
             thread.join(timeout=10)
@@ -154,14 +176,31 @@ class SqliteRunner:
     def _together(self, jobs: list[_Job]) -> bool:
         """Run a batch in one transaction; False when any of it failed (then nothing of it happened)."""
         try:
+            self._wait_for_disk(wait=not all(job.operation in LEASES for job in jobs))
             with self._engine.begin() as connection:
-                results = [job.operation(connection, *job.arguments) for job in jobs]
+                answers = _answers(connection, jobs)
                 self.on_commit()
         except Exception:  # noqa: BLE001 - the batch is repeated one by one, where each error reaches its own caller
             return False
-        for job, result in zip(jobs, results, strict=True):
-            _answer(job, result)
+        self.commits += 1
+        _tell(answers)
         return True
+
+    def _wait_for_disk(self, *, wait: bool) -> None:
+        if wait is not self._durable:
+            self._set(f"synchronous = {'full' if wait else 'normal'}")
+            self._durable = wait
+
+    def _set(self, *settings: str) -> None:
+        """Set what SQLite does not let be set within a transaction."""
+        raw = self._engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            for one in settings:
+                cursor.execute(f"pragma {one}")
+            cursor.close()
+        finally:
+            raw.close()
 
     def _read(self) -> None:
         while (job := self._reads.get()) is not None:
@@ -170,25 +209,52 @@ class SqliteRunner:
 
     def _alone(self, engine: Engine, job: _Job, *, before_commit: Callable[[], None]) -> None:
         try:
+            if engine is self._engine:
+                self._wait_for_disk(wait=True)
             with engine.begin() as connection:
                 result = job.operation(connection, *job.arguments)
                 before_commit()
         except DBAPIError as error:
-            _fail(job, translated(error, where=str(self._path), doing=job.operation.__name__))
+            _tell([(job, None, translated(error, where=str(self._path), doing=job.operation.__name__))])
         except BaseException as error:  # noqa: BLE001 - handed to the caller, who awaits it
-            _fail(job, error)
+            _tell([(job, None, error)])
         else:
-            _answer(job, result)
+            if engine is self._engine:
+                self.commits += 1
+            _tell([(job, result, None)])
 
 
-def _answer(job: _Job, result: Any) -> None:
-    if job.result.set_running_or_notify_cancel():
-        job.result.set_result(result)
+_Answer = tuple[_Job, Any, BaseException | None]
 
 
-def _fail(job: _Job, error: BaseException) -> None:
-    if job.result.set_running_or_notify_cancel():
-        job.result.set_exception(error)
+def _answers(connection: Connection, jobs: list[_Job]) -> list[_Answer]:
+    """Run operations in their order, but deliveries first and as one: they depend on nothing, and share their statements."""
+    accepting = [job for job in jobs if job.operation is deliveries.accept]
+    answers: list[_Answer] = []
+    if accepting:
+        now = max(job.arguments[0] for job in accepting)
+        stored = iter(deliveries.accept(connection, now, [row for job in accepting for row in job.arguments[1]]))
+        answers += [(job, [next(stored) for _ in job.arguments[1]], None) for job in accepting]
+    answers += [(job, job.operation(connection, *job.arguments), None) for job in jobs if job.operation is not deliveries.accept]
+    return answers
+
+
+def _tell(answers: list[_Answer]) -> None:
+    """Give answers to those who await them: one call into each event loop for all."""
+    loops = {answer[0].loop for answer in answers}
+    for loop in loops:
+        with contextlib.suppress(RuntimeError):  # a loop that is closed awaits nothing
+            loop.call_soon_threadsafe(_settle, [answer for answer in answers if answer[0].loop is loop])
+
+
+def _settle(answers: list[_Answer]) -> None:
+    for job, result, error in answers:
+        if job.result.done():  # whoever asked was cancelled
+            continue
+        if error is None:
+            job.result.set_result(result)
+        else:
+            job.result.set_exception(error)
 
 
 def _locked(path: Path) -> IO[str]:

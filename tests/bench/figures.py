@@ -1,0 +1,488 @@
+"""How fast the service is: each figure is a function that measures real processes and returns rows of the README's table.
+
+Run by ``tests.bench.run``. Nothing here asserts a time; what was lost or done twice is asserted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+
+from responder.model.incident import Incident, Phase
+from responder.model.reason import Reason
+from responder.policy.grouping import key_of
+from responder.rules.index import RuleIndex
+from responder.sandbox import PagerDutyReceiver, SandboxCluster, Timings
+from responder.stores.sql.codec import pack_incident, unpack_incident
+from tests import builders as make
+from tests import postgres
+from tests.bench import measure
+from tests.replicas import Fleet, alert
+
+RULES, TARGETS = 100, 1000
+OPENED = "select count(*) from incidents where symptom not like 'storm%'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is measured; each from the environment, ``RESPONDER_BENCH_…``. The defaults are those of the README's table.
+
+    Attributes:
+        rounds: Interleaved, of each figure against the floor.
+        alerts: In the storm, 100 a POST. singles: Single-alert POSTs. probes: Alerts one after the other for the latency.
+        waiting: Waiting incidents; a tenth of them is the comparison. rules: Instead of ten. steady_seconds: At 100 alerts a second.
+    """
+
+    rounds: int = 5
+    alerts: int = 100_000
+    singles: int = 20_000
+    probes: int = 300
+    waiting: int = 100_000
+    rules: int = 10_000
+    steady_seconds: int = 300
+
+    @classmethod
+    def given(cls) -> Sizes:
+        """Return them with what the environment says."""
+        names = ("rounds", "alerts", "singles", "probes", "waiting", "rules", "steady_seconds")
+        return cls(**{name: int(os.environ[key]) for name in names if (key := f"RESPONDER_BENCH_{name.upper()}") in os.environ})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table: what was measured, what was seen, the goal, and whether it was met; None where nothing can be missed."""
+
+    figure: str
+    seen: str
+    goal: str
+    met: bool | None
+
+
+def row(figure: str, seen: float, shown: str, goal: str, most: float) -> Row:
+    """Return a row whose figure may be at most so much."""
+    return Row(figure=figure, seen=shown.format(seen), goal=goal, met=seen <= most)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One service in one round. CPU until all was routed, and until all was decided; seconds; MiB; commits; alerts kept."""
+
+    cpu: float
+    cpu_decided: float
+    seconds: float
+    decided_in: float
+    idle_mib: float
+    peak_mib: float
+    commits: float
+    kept: int
+
+
+def _floor(folder: Path, sizes: Sizes, *, per_post: int, alerts: int) -> Seen:
+    del sizes
+    one = measure.floor(folder, rules=RULES)
+    try:
+        idle, before, began = measure.rss_mib(one.pid), measure.cpu_seconds(one.pid), time.perf_counter()
+        load = measure.posting(one.url, alerts=alerts, per_post=per_post, targets=TARGETS, rules=RULES)
+        said = measure.posted(load)
+        measure.until(lambda: measure.get(f"{one.url}/state")["waiting"] == 0, within=600, every=0.02)
+        seconds = said["seconds"]
+        cpu = measure.cpu_seconds(one.pid) - before
+        kept = measure.get(f"{one.url}/state")["effects"]
+        del began
+        return Seen(cpu, cpu, seconds, seconds, idle, measure.rss_mib(one.pid, peak=True), 0, kept)
+    finally:
+        one.kill()
+
+
+def _ours(folder: Path, kubeconfig: Path, *, per_post: int, alerts: int) -> Seen:
+    one = measure.product(folder, kubeconfig, rules=RULES)
+    try:
+        measure.quiet(one)
+        idle, before = measure.rss_mib(one.pid), measure.cpu_seconds(one.pid)
+        commits = measure.metric(one.url, "responder_store_commits")
+        load = measure.posting(one.url, alerts=alerts, per_post=per_post, targets=TARGETS, rules=RULES)
+        measure.until(lambda: measure.asked(folder, measure.ALERTS) >= per_post, within=60, every=0.02)
+        began = time.perf_counter()
+        measure.until(
+            lambda: measure.asked(folder, measure.ALERTS) >= alerts and not measure.asked(folder, measure.WAITING),
+            within=1_200, every=0.1,
+        )  # fmt: skip
+        routed = time.perf_counter() - began
+        cpu = measure.cpu_seconds(one.pid) - before
+        said = measure.posted(load)
+        peak = measure.rss_mib(one.pid, peak=True)
+        commits = measure.metric(one.url, "responder_store_commits") - commits
+        decided = measure.until(lambda: not measure.asked(folder, measure.UNDECIDED), within=1_200, every=0.1)
+        cpu_decided = measure.cpu_seconds(one.pid) - before
+        kept = measure.asked(folder, measure.ALERTS)
+        return Seen(cpu, cpu_decided, max(routed, said["seconds"]), decided, idle, peak, commits, kept)
+    finally:
+        one.kill()
+
+
+def _against_floor(folder: Path, sizes: Sizes, *, per_post: int, alerts: int) -> list[tuple[Seen, Seen]]:
+    rounds: list[tuple[Seen, Seen]] = []
+    with measure.cluster(folder, TARGETS) as kubeconfig:
+        for number in range(sizes.rounds):
+            here = folder / f"round-{number}"
+            here.mkdir()
+            low = _floor(here, sizes, per_post=per_post, alerts=alerts)
+            high = _ours(here, kubeconfig, per_post=per_post, alerts=alerts)
+            assert (high.kept, low.kept) == (alerts, alerts)
+            rounds.append((high, low))
+            shutil.rmtree(here)
+            said = f"  round {number + 1}: CPU {high.cpu:.2f} s, floor {low.cpu:.2f} s; {high.seconds:.1f} s, floor {low.seconds:.1f} s"
+            print(said, flush=True)  # noqa: T201
+    return rounds
+
+
+def _median(rounds: Sequence[tuple[Seen, Seen]], figure: Callable[[Seen, Seen], float]) -> float:
+    return statistics.median(figure(high, low) for high, low in rounds)
+
+
+def storm(folder: Path, sizes: Sizes) -> list[Row]:
+    """A storm in posts of a hundred, against the floor: CPU, rate, loss, commits, memory."""
+    rounds = _against_floor(folder, sizes, per_post=100, alerts=sizes.alerts)
+    name = f"storm, {sizes.alerts:,} alerts, 100 a POST, {RULES} rules, {TARGETS:,} targets"
+    rate = _median(rounds, lambda a, b: b.seconds / a.seconds)
+    return [
+        row(f"{name}, durable and routed: CPU", _median(rounds, lambda a, b: a.cpu / b.cpu), "{:.1f} times the floor", "≤ 4.5", 4.5),
+        Row(figure="the same: rate", seen=f"{rate:.2f} of the floor's", goal="≥ 0.25", met=rate >= 0.25),
+        Row(figure="the same: lost", seen="0", goal="0", met=True),
+        Row(
+            figure=f"the same, until its {TARGETS:,} incidents are decided too, evidence included: CPU",
+            seen=f"{_median(rounds, lambda a, b: a.cpu_decided / b.cpu):.1f} times the floor", goal="(the floor has none)", met=None,
+        ),
+        row("commits per alert in the storm", _median(rounds, lambda a, _: a.commits / sizes.alerts), "{:.4f}", "≤ 0.05", 0.05),
+        row("memory: peak in the storm", _median(rounds, lambda a, b: a.peak_mib / b.peak_mib), "{:.1f} times the floor", "≤ 2.7", 2.7),
+        row("memory: growth from idle in the storm", _median(rounds, lambda a, _: a.peak_mib - a.idle_mib), "{:.0f} MiB", "≤ 20 MiB", 20),
+    ]  # fmt: skip
+
+
+def storm_killed(folder: Path, sizes: Sizes) -> list[Row]:
+    """The storm with ``kill -9`` in its middle and a start on the same store; its senders repeat what was not answered."""
+    with measure.cluster(folder, TARGETS) as kubeconfig:
+        here = folder / "killed"
+        here.mkdir()
+        one = measure.product(here, kubeconfig, rules=RULES)
+        port = int(one.url.rsplit(":", 1)[1])
+        load = measure.posting(one.url, alerts=sizes.alerts, per_post=100, targets=TARGETS, rules=RULES)
+        measure.until(lambda: measure.asked(here, measure.ALERTS) >= sizes.alerts // 4, within=600, every=0.05)
+        one.kill()
+        waiting = measure.asked(here, measure.WAITING)
+        one = measure.product(here, kubeconfig, rules=RULES, port=port)
+        try:
+            measure.posted(load)
+            measure.until(lambda: not measure.asked(here, measure.WAITING), within=600)
+            lost = sizes.alerts - measure.asked(here, measure.ALERTS)
+            twice = measure.asked(here, "select count(*) - count(distinct key) from incidents where phase != 'closed'")
+        finally:
+            one.kill()
+    assert (lost, twice) == (0, 0)
+    return [
+        Row(
+            figure=f"the storm with kill -9 in its middle ({waiting:,} deliveries not routed yet): lost",
+            seen="0",
+            goal="0",
+            met=True,
+        )
+    ]
+
+
+def singles(folder: Path, sizes: Sizes) -> list[Row]:
+    """Single-alert POSTs over 32 connections, against the floor."""
+    rounds = _against_floor(folder, sizes, per_post=1, alerts=sizes.singles)
+    name = f"{sizes.singles:,} single-alert POSTs, 32 connections, durable and routed: CPU"
+    return [row(name, _median(rounds, lambda a, b: a.cpu / b.cpu), "{:.1f} times the floor", "≤ 2", 2)]
+
+
+def latency(folder: Path, sizes: Sizes) -> list[Row]:
+    """An idle service: from a POST to the worker's first read of the target, against the floor's POST to its effect."""
+    with measure.cluster(folder, sizes.probes) as kubeconfig:
+        floor = measure.floor(folder, rules=RULES)
+        ours = measure.product(folder, kubeconfig, rules=RULES)
+        try:
+            measure.quiet(ours)
+            sent: dict[str, tuple[float, float]] = {}
+            for number in range(sizes.probes):
+                body = measure.body(number, 1, sizes.probes, RULES)
+                at = []
+                for one in (floor, ours):
+                    at.append(time.monotonic())
+                    measure.send(one.url, body)
+                    time.sleep(0.05)
+                sent[f"app-{number}"] = (at[0], at[1])
+            time.sleep(2)
+            effects, reads = measure.get(f"{floor.url}/times"), measure.read_at(folder)
+        finally:
+            floor.kill()
+            ours.kill()
+    low = sorted(effects[name] - at for name, (at, _) in sent.items())
+    high = sorted(reads[name][1] - at for name, (_, at) in sent.items())
+    rows = []
+    for name, share in (("p50", 0.5), ("p99", 0.99)):
+        place = min(len(low) - 1, int(share * len(low)))
+        figure = f"idle: POST → first cluster read for evidence, {name}"
+        shown = f"{{:.1f}} times the floor ({high[place] * 1000:.0f} ms)"
+        rows.append(row(figure, high[place] / low[place], shown, "≤ 3", 3))
+    return rows
+
+
+def rules(folder: Path, sizes: Sizes) -> list[Row]:
+    """Matching with ten thousand rules against ten, and the whole of routing with the load's."""
+    del folder
+    base = make.rule()
+    other = make.rule(rule="other", match=[{"alert": ["SomethingElse"]}])
+
+    def others(count: int) -> list[Any]:
+        return [
+            replace(other, name=f"other-{n}", match=(replace(other.match[0], names=frozenset({f"Alert{n}"})),))
+            for n in range(count)
+        ]
+
+    few, many = RuleIndex([base, *others(10)]), RuleIndex([base, *others(sizes.rules)])
+    one = make.alert()
+
+    def seconds(index: RuleIndex) -> float:
+        began = time.process_time()
+        for _ in range(20_000):
+            index.candidates(one)
+        return time.process_time() - began
+
+    assert len(many.candidates(one)) == 1
+    ratio = statistics.median(seconds(many) / seconds(few) for _ in range(sizes.rounds))
+    return [row(f"{sizes.rules:,} rules instead of 10: CPU of matching an alert", ratio, "{:.2f} times", "≤ 1.2", 1.2)]
+
+
+def waiting(folder: Path, sizes: Sizes) -> list[Row]:
+    """A store with very many waiting incidents against a tenth of them: memory, idle CPU, signal to decision."""
+    many, few = sizes.waiting, sizes.waiting // 10
+    found: dict[int, list[tuple[float, float, float]]] = {10: [], few: [], many: []}
+    with measure.cluster(folder, 1) as kubeconfig:
+        base = folder / "base"
+        base.mkdir()
+        one = measure.product(base, kubeconfig, rules=RULES)
+        measure.posted(measure.posting(one.url, alerts=1, per_post=1, targets=1, rules=RULES))
+        measure.until(lambda: measure.asked(base, "select count(*) from incidents where phase != 'open'") == 1, within=60)
+        one.process.terminate()
+        one.process.wait()
+        for count in found:
+            here = folder / f"waiting-{count}"
+            shutil.copytree(base, here)
+            _fill(here / "responder.sqlite", count)
+        for _ in range(sizes.rounds):
+            for count, seen in found.items():
+                seen.append(_waited(folder / f"waiting-{count}", kubeconfig, count))
+    memory, cpu, answer = (
+        {count: statistics.median(one[place] for one in seen) for count, seen in found.items()} for place in range(3)
+    )
+    return [
+        row(f"memory: {many:,} waiting incidents", memory[many] - memory[10], "{:.1f} MiB more", "≤ 5 MiB", 5),
+        row(f"{many:,} waiting incidents instead of {few:,}: idle CPU", cpu[many] / max(cpu[few], 0.01), "{:.2f} times", "≤ 1.2", 1.2),
+        row("the same: signal → decision", answer[many] / answer[few], "{:.2f} times", "≤ 1.2", 1.2),
+    ]  # fmt: skip
+
+
+def _fill(path: Path, count: int) -> None:
+    """Make copies of the one incident that is there, all waiting and due in an hour or later."""
+    with sqlite3.connect(path) as db:
+        db.row_factory = sqlite3.Row
+        pattern = dict(db.execute("select * from incidents limit 1").fetchone())
+        incident = unpack_incident(pattern["state"], pattern["state_v"])
+        names = ", ".join(pattern)
+        marks = ", ".join(f":{name}" for name in pattern)
+        due = int(time.time() * 1000) + 3_600_000
+
+        def copies() -> Any:
+            for number in range(count):
+                one = _copy(incident, number)
+                yield {
+                    **pattern, "id": one.id, "key": one.key, "target": one.target.identity, "state": pack_incident(one), "phase": str(one.phase),
+                    "wake_at": due + number * 10, "lease_until": 0,
+                }  # fmt: skip
+
+        db.execute("delete from signals")
+        db.execute("delete from incidents")
+        db.executemany(f"insert into incidents ({names}) values ({marks})", copies())
+
+
+def _copy(incident: Incident, number: int) -> Incident:
+    target = replace(incident.target, name=f"copy-{number}")
+    return replace(
+        incident,
+        id=f"inc-copy-{number}",
+        target=target,
+        key=key_of(incident.mode, target),
+        phase=Phase.WAITING,
+        reason=Reason.APPROVAL,
+    )
+
+
+def _waited(here: Path, kubeconfig: Path, count: int) -> tuple[float, float, float]:
+    """Return MiB, CPU seconds of twenty idle seconds, and median seconds from a signal to its decision."""
+    one = measure.product(here, kubeconfig, rules=RULES)
+    try:
+        measure.quiet(one)
+        before = measure.cpu_seconds(one.pid)
+        time.sleep(20)
+        cpu = measure.cpu_seconds(one.pid) - before
+        mib = measure.rss_mib(one.pid)
+        took = []
+        for number in range(min(count, 20)):
+            name = f"inc-copy-{number}"
+            began = time.perf_counter()
+            measure.send(one.url, b'{"text": "bench"}', path=f"/v1/incidents/{name}/note")
+            measure.until(
+                lambda name=name: not measure.asked(here, f"select count(*) from signals where incident = '{name}'"),
+                within=30, every=0.002,
+            )  # fmt: skip
+            took.append(time.perf_counter() - began)
+        return mib, cpu, statistics.median(took)
+    finally:
+        one.process.terminate()
+        one.process.wait()
+
+
+def at_once(folder: Path, sizes: Sizes) -> list[Row]:
+    """A thousand incidents at once, all decided."""
+    took = []
+    with measure.cluster(folder, TARGETS) as kubeconfig:
+        for number in range(sizes.rounds):
+            here = folder / f"round-{number}"
+            here.mkdir()
+            one = measure.product(here, kubeconfig, rules=RULES)
+            try:
+                measure.quiet(one)
+                began = time.perf_counter()
+                measure.posted(measure.posting(one.url, alerts=TARGETS, per_post=100, targets=TARGETS, rules=RULES))
+                measure.until(lambda here=here: measure.asked(here, OPENED) >= TARGETS, within=120, every=0.02)
+                measure.until(lambda here=here: not measure.asked(here, measure.UNDECIDED), within=300, every=0.02)
+                took.append(time.perf_counter() - began)
+            finally:
+                one.kill()
+    return [row(f"{TARGETS:,} incidents at once: all decided", statistics.median(took), "within {:.1f} s", "≤ 10 s", 10)]
+
+
+def takeover(folder: Path, sizes: Sizes) -> list[Row]:
+    """A replica killed in the middle of rungs, on PostgreSQL: seconds until another has its incidents, against the lease of 15 s."""
+    spaces = [f"s{number}" for number in range(6)]
+    took: list[float] = []
+
+    async def once(url: str, here: Path) -> None:
+        async with (
+            SandboxCluster(timings=Timings(every=0.1, starts_in=0.2)) as cluster,
+            PagerDutyReceiver() as pagerduty,
+            aiohttp.ClientSession() as session,
+        ):
+            db = await asyncpg.connect(url)
+            fleet = Fleet(cluster=cluster, pagerduty=pagerduty, url=url, folder=here, session=session, db=db)
+            try:
+                fleet.add("a")
+                fleet.add("b")
+                await fleet.start("a", "b")
+                await fleet.break_workloads(*spaces)
+                cluster.faults.slow = 0.4
+                for number, space in enumerate(spaces):
+                    await fleet.post("ab"[number % 2], alert(space))
+                await fleet.until(
+                    lambda found: len([1 for one in found if one["phase"] == "acting"]) >= 3, within=60, what="rungs", every=0.01
+                )
+                holders = [fleet.holder(one) for one in await fleet.incidents() if one["phase"] == "acting" and one["owner"]]
+                victim = max(set(holders), key=holders.count)
+                pid = fleet.replicas[victim].pid
+                held = {one["id"] for one in await fleet.incidents() if f"/{pid}/" in one["owner"] and one["lease_until"]}
+                fleet.replicas[victim].send(signal.SIGKILL)
+                began = time.monotonic()
+                cluster.faults.slow = 0.0
+                await fleet.until(
+                    lambda found: all(f"/{pid}/" not in one["owner"] for one in found if one["id"] in held),
+                    within=60,
+                    what="take-over",
+                    every=0.05,
+                )
+                took.append(time.monotonic() - began)
+                await fleet.until(lambda found: all(one["phase"] == "recovered" for one in found), within=120, what="recovery")
+                assert fleet.writes() == dict.fromkeys(spaces, 1)
+            finally:
+                await fleet.aclose()
+                await db.close()
+
+    with postgres.running_server() as server:
+        asyncio.run(postgres.prepare(server))
+        for number in range(min(sizes.rounds, 3)):
+            here = folder / f"round-{number}"
+            here.mkdir()
+            url = asyncio.run(postgres.create(server))
+            asyncio.run(once(url, here))
+    worst = max(took)
+    return [
+        row(
+            f"takeover of a dead replica, worst of {len(took)}",
+            worst / 15,
+            f"{{:.2f}} times the lease ({worst:.1f} s); 0 lost, 0 repeated",
+            "≤ 1.05 times the lease",
+            1.05,
+        )
+    ]
+
+
+def steady(folder: Path, sizes: Sizes) -> list[Row]:
+    """A hundred alerts a second for a while: resident memory of the last third against that of the second."""
+    with measure.cluster(folder, TARGETS) as kubeconfig:
+        one = measure.product(folder, kubeconfig, rules=RULES)
+        try:
+            measure.quiet(one)
+            load = measure.posting(
+                one.url, alerts=sizes.steady_seconds * 100, per_post=10, targets=TARGETS, rules=RULES, per_second=100
+            )
+            seen: list[float] = []
+            before = measure.cpu_seconds(one.pid)
+            while load.poll() is None:
+                time.sleep(1)
+                seen.append(measure.rss_mib(one.pid))
+            cpu = measure.cpu_seconds(one.pid) - before
+            measure.posted(load)
+        finally:
+            one.kill()
+    third = len(seen) // 3
+    growth = statistics.median(seen[2 * third :]) - statistics.median(seen[third : 2 * third])
+    name = f"memory: 100 alerts/s for {sizes.steady_seconds} s (an hour is the goal's length), growth from the second to the last third"
+    return [
+        row(name, growth, f"{{:.1f}} MiB of {statistics.median(seen):.0f}; {cpu / len(seen) * 100:.0f} % of a core", "≤ 1 MiB", 1)
+    ]
+
+
+def start(folder: Path, sizes: Sizes) -> list[Row]:
+    """Start to first answer, against the floor, on a store that is there (as every start but the first)."""
+    ratios, seconds = [], []
+    with measure.cluster(folder, 1) as kubeconfig:
+        here = folder / "start"
+        here.mkdir()
+        for number in range(sizes.rounds + 1):
+            floor = measure.floor(here, rules=RULES)
+            floor.kill()
+            ours = measure.product(here, kubeconfig, rules=RULES)
+            ours.process.terminate()
+            ours.process.wait()
+            if number:  # the first one makes the store
+                ratios.append(ours.started_in / floor.started_in)
+                seconds.append(ours.started_in)
+    shown = f"{{:.1f}} times the floor ({statistics.median(seconds):.1f} s)"
+    return [row(f"start-up to the first answer, {RULES} rules", statistics.median(ratios), shown, "≤ 4", 4)]
+
+
+FIGURES: dict[str, Callable[[Path, Sizes], list[Row]]] = {
+    one.__name__: one for one in (storm, storm_killed, singles, latency, rules, waiting, at_once, takeover, steady, start)
+}
