@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from responder.actions.catalogue import catalogue
 from responder.cli.azure_guide import guide
+from responder.policy.roles import role_definitions
 from responder.settings import load_settings
 
 app = typer.Typer(help="Set an installation up in Azure.", no_args_is_help=True)
@@ -46,3 +48,24 @@ def setup_guide(
     for variable, what in found.missing:
         err.print(f"{variable} is not in {config}: {what}", markup=False)
     raise typer.Exit(1 if found.missing else 0)
+
+
+@app.command("roles")
+def roles(
+    into: Annotated[Path | None, typer.Option("--into", help="Write one file a role here; else all are printed.")] = None,
+    scope: Annotated[
+        str, typer.Option("--scope", help="Where they may be assigned: a subscription's or resource group's id.")
+    ] = "/subscriptions/SUBSCRIPTION",
+) -> None:
+    """Print the least custom roles as JSON, in the form that ``az role definition create --role-definition`` takes.
+
+    They are derived from the actions; the chart ships them in files/azure.
+    """
+    found = role_definitions(catalogue(), scope=scope)
+    if into is None:
+        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    into.mkdir(parents=True, exist_ok=True)
+    for name, role in found.items():
+        (into / f"{name}.json").write_text(json.dumps(role, indent=2) + "\n")
+        err.print(f"{into / name}.json: {role['Description']}", markup=False)

@@ -16,7 +16,7 @@ FILES = Path(__file__).parents[3] / "helm" / "files" / "azure"
 
 @pytest.mark.parametrize("name", ["reader", "machine-reader", "pools", "clusters", "last-resort"])
 def test_a_shipped_role_is_what_the_catalogue_needs(name: str) -> None:
-    """``responder azure roles`` writes them when this fails."""
+    """``responder azure roles --into helm/files/azure`` writes them when this fails."""
     assert json.loads((FILES / f"{name}.json").read_text()) == role_definitions(make.CATALOGUE)[name]
 
 
