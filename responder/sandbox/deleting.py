@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from responder.sandbox.kinds import PODS
 from responder.sandbox.objects import Object, Storage, clone, stamp
+from responder.sandbox.pods import is_finished
 
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
-GONE_SOON = frozenset({"Succeeded", "Failed"})
 
 
 def delete(storage: Storage, kind: str, item: Object, *, grace: int | None = None, propagation: str = "") -> Object:
@@ -29,21 +29,14 @@ def delete(storage: Storage, kind: str, item: Object, *, grace: int | None = Non
         return item
     changed = clone(item)
     changed["metadata"] |= {
-        "deletionTimestamp": stamp(_begun(meta, storage.now()) + timedelta(seconds=seconds)),
+        "deletionTimestamp": stamp(
+            (begun_at(item) if "deletionTimestamp" in meta else storage.now()) + timedelta(seconds=seconds)
+        ),
         "deletionGracePeriodSeconds": seconds,
     }
     if finalizers:
         changed["metadata"]["finalizers"] = finalizers
     return storage.update(kind, item, changed)
-
-
-def terminate(storage: Storage, pod: Object, reason: str = "", message: str = "") -> Object:
-    """Begin the graceful deletion of a pod, with the reason of a disruption in its conditions; one that is terminating is left alone."""
-    if pod["metadata"].get("deletionTimestamp"):
-        return pod
-    if reason:
-        pod = disrupted(storage, pod, reason, message)
-    return delete(storage, PODS, pod)
 
 
 def disrupted(storage: Storage, pod: Object, reason: str, message: str) -> Object:
@@ -65,14 +58,8 @@ def begun_at(item: Object) -> datetime:
     return datetime.fromisoformat(meta["deletionTimestamp"]) - timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
 
 
-def _begun(meta: Object, now: datetime) -> datetime:
-    if not meta.get("deletionTimestamp"):
-        return now
-    return datetime.fromisoformat(meta["deletionTimestamp"]) - timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
-
-
 def _grace(pod: Object, given: int | None) -> int:
-    if not pod["spec"].get("nodeName") or pod["status"].get("phase") in GONE_SOON:
+    if not pod["spec"].get("nodeName") or is_finished(pod):
         return 0
     return int(pod["spec"].get("terminationGracePeriodSeconds", 30)) if given is None else max(0, given)
 

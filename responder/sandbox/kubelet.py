@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from responder.sandbox.behaviour import WELL, Behaviour, NodeBehaviour
+from responder.sandbox.controllers.nodes import LEASE_SPACE
 from responder.sandbox.deleting import begun_at, delete
 from responder.sandbox.kinds import LEASES, NODES, PODS
 from responder.sandbox.objects import Object, Storage, clone, stamp
@@ -20,7 +21,6 @@ from responder.sandbox.scheduler import put_condition
 
 FIRST_BACKOFF = timedelta(seconds=10)
 LAST_BACKOFF = timedelta(minutes=5)
-LEASE_SPACE = "kube-node-lease"
 REPORTS_EVERY = timedelta(minutes=5)
 SUFFICIENT = {
     "MemoryPressure": ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
