@@ -31,7 +31,7 @@ from tests.crash.world import CONFIG, Channel, World
 
 CRASH = Behaviour(crash_after=3, log="FATAL: poisoned\n")
 M, S = timedelta(minutes=1), timedelta(seconds=1)
-TARGETS = 12
+TARGETS = 8
 ALERTS = ("KubePodCrashLooping", "KubePodNotReady", "KubePodReadyStateLow")
 
 
@@ -73,7 +73,7 @@ class Stormy(World):
             self.cluster.behave(f"shop/{name}:1", CRASH)
             self.cluster.break_running("shop", name, CRASH)
         await self.passes(1 * M)
-        self.storm(per_post=12)
+        self.storm(per_post=8)
 
     def heal(self) -> None:
         self.cluster._behaviours.clear()
@@ -104,7 +104,7 @@ def _quiet() -> None:
     quiet()
 
 
-@pytest.mark.parametrize("per_post", [1, 12], ids=["single", "12 a post"])
+@pytest.mark.parametrize("per_post", [1, 8], ids=["single", "8 a post"])
 async def test_a_storm_is_one_parent_one_page_five_samples_and_every_target_says_why(per_post: int) -> None:
     """Nothing is lost, nothing is written, and the cluster is left alone while people have it."""
     world = Stormy()
@@ -131,10 +131,10 @@ async def test_a_storm_is_one_parent_one_page_five_samples_and_every_target_says
 
 
 async def test_a_storm_in_shadow_is_one_parent_and_one_message_too() -> None:
-    """What would have been done is one page and no restart: the scorecard must not show a dozen."""
+    """What would have been done is one page and no restart: the scorecard must not show eight."""
     world = Stormy(act=())
     await world.broken()
-    world.storm(per_post=12)
+    world.storm(per_post=8)
     await world.live(6 * M)
 
     (parent,), children = await world.all(Mode.SHADOW)
@@ -149,7 +149,7 @@ async def test_when_the_cause_is_gone_the_parent_recovers_and_the_next_storm_is_
     """Children are looked at a few at a time until no more than the limit are left; then the rest is let go, each healthy by itself."""
     world = Stormy()
     await world.broken()
-    world.storm(per_post=12)
+    world.storm(per_post=8)
     await world.live(3 * M)
     world.heal()
     await world.live(12 * M)
@@ -328,7 +328,7 @@ async def test_a_dead_cluster_is_one_parent_and_one_page_and_the_other_one_goes_
     for number in range(5):
         world.alert("KubePodCrashLooping", namespace="shop", deployment=f"d{number:02}", cluster="dead")
     world.alert("KubePodCrashLooping", namespace="shop", deployment="w00", cluster="sandbox")
-    await world.live(8 * M)
+    await world.live(5 * M)
     parents, others = await world.all()
     asked = world.dead.asked
     children = [one for one in others if one.cluster == "dead"]
@@ -341,7 +341,7 @@ async def test_a_dead_cluster_is_one_parent_and_one_page_and_the_other_one_goes_
     assert asked < 150
 
     world.dead.back = True
-    await world.live(8 * M)
+    await world.live(5 * M)
 
     parents, others = await world.all()
     unclosed = [one for one in others if one.cluster == "dead" and one.phase is not Phase.CLOSED]
