@@ -4,7 +4,7 @@
 #   make test   the default tests (about five minutes on two cores)
 #   make check  format, lint, types, import layers, shipped rules and their tests
 #   make e2e    the slow tests, and those against real parts: a Kubernetes control plane, helm, Prometheus, Alertmanager, Chromium
-#   make crash  the process dies at every point of every plot; ARGS=--write writes tests/crash/REPORT.md (about an hour; --every 10: minutes)
+#   make crash  the process dies at every point of every plot; ARGS="--only killed --real 10 --write" kills real ones and writes tests/crash/REPORT.md
 #   make bench  how fast it is (an hour; RESPONDER_BENCH_ALERTS=5000 and the like: minutes); ARGS=--write writes the table into the README
 #   make lock   requirements/*.txt anew from pyproject.toml (needs uv)
 #

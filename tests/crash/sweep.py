@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,19 +94,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--minutes", type=int, default=180, help="begin no further run of either kind after this long; the order is by chance"
     )
+    parser.add_argument("--only", choices=("memory", "killed"), help="one of the two kinds; the report keeps the other's section")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--plots", type=int, nargs="*", default=list(range(len(PLOTS))), help="numbers, from 0; all of them")
     parser.add_argument("--write", action="store_true", help="write REPORT.md")
     given = parser.parse_args(arguments)
     quiet()
-    results = in_memory(given)
+    results = in_memory(given) if given.only != "killed" else []
     killed = (
         real.sweep(each=given.real, seed=given.seed, processes=given.processes, plots=given.plots, minutes=given.minutes)
-        if given.real
+        if given.real and given.only != "memory"
         else []
     )
-    text = report(results, killed, given)
+    sections = {"memory": _memory(results, given) if results else "", "killed": _killed(killed, given) if killed else ""}
+    text = REPORT.read_text()
+    for name, section in sections.items():
+        if section:
+            text = _with(text, name, section)
     if given.write:
         REPORT.write_text(text)
     else:
@@ -136,23 +141,16 @@ def quiet() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def report(
-    results: Sequence[tuple[Run, list[str], int]],
-    killed: Sequence[tuple[real.RealRun, list[str], int]],
-    given: argparse.Namespace,
-) -> str:
-    """Return the report as Markdown."""
-    command = f"make crash ARGS='--every {given.every} --doubles {given.doubles} --real {given.real} --minutes {given.minutes} --seed {given.seed} --write'"
+def _with(report: str, name: str, section: str) -> str:
+    """Return the report with a section made anew; what was not run stays, under its own command."""
+    before, after = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    head, rest = report.split(before)
+    return head + before + section + after + rest.split(after)[1]
+
+
+def _memory(results: Sequence[tuple[Run, list[str], int]], given: argparse.Namespace) -> str:
     lines = [
-        "# Deaths",
-        "",
-        "Made by a run, never by hand: `"
-        + command
-        + "`. Every life without a death is compared with lives that end at one point (or two) and go on in",
-        "a new process over the same database and cluster. Judged: nothing lost, nothing done twice, every open incident has a wake-up, every page at least once and",
-        "with its key, every level at its time, every change given back or listed, and the end is the end without a death (`tests/crash/judge.py`).",
-        "",
-        "## In memory",
+        f"`make crash ARGS='--only memory --every {given.every} --doubles {given.doubles} --minutes {given.minutes} --seed {given.seed} --write'`",
         "",
         "On simulated time; on the name of the last one (SQLite) and as another replica that waits for its lease, in turns. Points are before and after every storing",
         f"commit, every request to the cluster (each {given.every * REQUESTS}th of these in turn), every write, every message.",
@@ -168,11 +166,14 @@ def report(
         lines.append(f"| {plot.name} | {plot.rule} | {len(clean(number).points)} | {len(mine)} | {doubles} | {bad} |")
     missing = sorted({one.stem for one in RULES.glob("*.yaml") if not one.stem.endswith(".test")} - {plot.rule for plot in PLOTS})
     lines += ["", _sum(results), *([f"Shipped rules without a plot: {', '.join(missing)}."] if missing else [])]
-    lines += [*_of_processes(killed, given.plots), "", "## Points by kind", ""]
     kinds = Counter(kind for number in given.plots for kind in clean(number).points)
-    lines += ["| Point | In all plots |", "| --- | --- |", *(f"| {kind} | {count} |" for kind, count in sorted(kinds.items()))]
-    lines += ["", "## Violations", ""]
-    lines += [*_wrong(results), *_wrong_processes(killed)] or ["None."]
+    lines += [
+        "",
+        "| Point | In all plots |",
+        "| --- | --- |",
+        *(f"| {kind} | {count} |" for kind, count in sorted(kinds.items())),
+    ]
+    lines += ["", "Violations:", "", *(_wrong(results) or ["None."])]
     return "\n".join(lines) + "\n"
 
 
@@ -181,16 +182,17 @@ def _sum(results: Sequence[tuple[Run | real.RealRun, list[str], int]]) -> str:
     return f"{len(results)} runs, {sum(lives for _, _, lives in results)} lives, {bad} with violations."
 
 
-def _of_processes(killed: Sequence[tuple[real.RealRun, list[str], int]], plots: Sequence[int]) -> Iterable[str]:
-    if not killed:
-        return
-    yield from ("", "## With processes that are killed", "")
-    yield "Each life is a process of its own on SQLite's file or a PostgreSQL server, ended by SIGKILL: by its own hand at a numbered point (some twice), or from outside at a"
-    yield "moment of chance; the cluster, the channels and the (simulated) time outlive it. `tests/crash/real.py`."
-    yield ""
-    yield "| Plot | Rule | on SQLite: at points | by chance | on PostgreSQL: at points | by chance | Violations |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for number in plots:
+def _killed(killed: Sequence[tuple[real.RealRun, list[str], int]], given: argparse.Namespace) -> str:
+    lines = [
+        f"`make crash ARGS='--only killed --real {given.real} --minutes {given.minutes} --seed {given.seed} --write'`",
+        "",
+        "Each life is a process of its own on SQLite's file or a PostgreSQL server, ended by SIGKILL: by its own hand at a numbered point (some twice), or from outside at a",
+        "moment of chance; the cluster, the channels and the (simulated) time outlive it. `tests/crash/real.py`.",
+        "",
+        "| Plot | Rule | on SQLite: at points | by chance | on PostgreSQL: at points | by chance | Violations |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for number in given.plots:
         mine = [one for one in killed if one[0].plot == number]
         counts = [
             sum(1 for run, _, _ in mine if run.database == database and (run.kill_at is None) is at_points)
@@ -198,9 +200,9 @@ def _of_processes(killed: Sequence[tuple[real.RealRun, list[str], int]], plots: 
             for at_points in (True, False)
         ]
         bad = sum(1 for _, wrong, _ in mine if wrong)
-        yield f"| {PLOTS[number].name} | {PLOTS[number].rule} | {' | '.join(map(str, counts))} | {bad} |"
-    yield ""
-    yield _sum(killed)
+        lines.append(f"| {PLOTS[number].name} | {PLOTS[number].rule} | {' | '.join(map(str, counts))} | {bad} |")
+    lines += ["", _sum(killed), "", "Violations:", "", *(_wrong_processes(killed) or ["None."])]
+    return "\n".join(lines) + "\n"
 
 
 def _wrong(results: Sequence[tuple[Run, list[str], int]]) -> list[str]:
