@@ -94,6 +94,7 @@ async def test_a_first_page_that_fell_due_while_the_store_was_gone_says_that_it_
         assert page.notice.late
 
 
+@pytest.mark.slow
 async def test_a_slow_store_makes_everything_late_and_nothing_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second for each operation: a write whose lease cannot be kept is not made; what is made is made once, and nobody is called about the store."""
     async with a_stage(monkeypatch) as stage:
@@ -119,6 +120,7 @@ async def test_a_slow_store_makes_everything_late_and_nothing_wrong(monkeypatch:
         assert stage.heard(PAGE, key=OUR_OWN) == []
 
 
+@pytest.mark.slow
 async def test_a_nearly_full_disk_drops_evidence_first_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for what an incident is, none for what was seen: the delivery is taken, the rung runs, recovery is proven."""
     async with a_stage(monkeypatch) as stage:
@@ -152,7 +154,7 @@ TROUBLES: dict[str, Callable[[Stage], None]] = {
 }  # fmt: skip
 
 
-SLOW = {"refuses connections", "is overloaded (429 alone)", "fails (500)"}
+SLOW = {"refuses connections", "is overloaded (429 alone)", "fails (500)", "has no name"}
 """To us the same as one of the others; they run with ``make e2e``."""
 
 IN_TROUBLE = pytest.mark.parametrize(
@@ -192,6 +194,7 @@ async def test_an_api_server_in_trouble_is_waited_for_and_a_person_is_told(troub
         assert asked <= 480, "at most one request a second goes to a server in trouble"
 
 
+@pytest.mark.slow
 async def test_an_overloaded_api_server_is_left_alone_for_as_long_as_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     """API priority and fairness says 429 with Retry-After: no request at all of ours within it, for any target."""
     async with a_stage(monkeypatch) as stage:
@@ -207,6 +210,7 @@ async def test_an_overloaded_api_server_is_left_alone_for_as_long_as_it_asks(mon
         assert stage.client.asked - asked <= 40, "thirty times ten seconds, and what was under way at the first refusal"
 
 
+@pytest.mark.slow
 @IN_TROUBLE
 async def test_an_api_server_that_gets_into_trouble_in_the_middle_of_a_rung_repeats_nothing(
     trouble: str, monkeypatch: pytest.MonkeyPatch
@@ -275,7 +279,7 @@ DOWN: dict[str, Callable[[], Awaitable[None]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("down", [pytest.param(one, marks=[] if one == "hang" else [pytest.mark.slow]) for one in DOWN])
+@pytest.mark.parametrize("down", [pytest.param(one, marks=[pytest.mark.slow]) for one in DOWN])
 async def test_pagerduty_and_teams_down_for_an_hour_lose_no_page(down: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every channel: both levels are tried at most every few minutes and at least every five, arrive once when it is over, late, in order; the ladder does not wait for them."""
     async with a_stage(monkeypatch) as stage:
@@ -318,6 +322,7 @@ async def test_a_channel_that_is_down_keeps_no_other_level_waiting(monkeypatch: 
         assert not second.notice.late
 
 
+@pytest.mark.slow
 async def test_an_incident_that_ends_while_every_channel_is_down_is_told_as_paged_and_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
