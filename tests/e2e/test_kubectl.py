@@ -133,9 +133,11 @@ async def test_kubectl_applies_as_clients_and_servers_do(shell: Shell) -> None:
     await shell.run("-n", "shop", "label", "deployment", "web", "tier=front")
     listed = await shell.run("-n", "shop", "get", "deployments", "-l", "tier=front", "-o", "name")
     await shell.run("delete", "-f", "-", stdin=MANIFEST)
-    left = await shell.run(
-        "-n", "shop", "get", "pods", "-l", "app=web", "--field-selector", "status.phase!=Running", "-o", "name"
+    everything = shell.cluster.storage.all
+    await shell.cluster.wait_for(
+        lambda: not any(one["metadata"]["labels"].get("app") == "web" for one in everything("v1/pods", "shop")), within=90
     )
+    left = await shell.run("-n", "shop", "get", "all", "-l", "app=web", "-o", "name")
 
     assert "deployment.apps/web created" in first
     assert "deployment.apps/web unchanged" in again
