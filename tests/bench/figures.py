@@ -193,7 +193,7 @@ def storm_killed(folder: Path, sizes: Sizes) -> list[Row]:
     assert (lost, twice) == (0, 0)
     return [
         Row(
-            figure=f"the storm with kill -9 in its middle ({waiting:,} deliveries not routed yet): lost",
+            figure=f"{sizes.alerts:,} alerts with kill -9 in the middle ({waiting:,} deliveries not routed yet): lost",
             seen="0",
             goal="0",
             met=True,
@@ -424,7 +424,7 @@ def takeover(folder: Path, sizes: Sizes) -> list[Row]:
         for number in range(min(sizes.rounds, 3)):
             here = folder / f"round-{number}"
             here.mkdir()
-            url = asyncio.run(postgres.create(server))
+            url = server.database(asyncio.run(postgres.create(server)))
             asyncio.run(once(url, here))
     worst = max(took)
     return [
