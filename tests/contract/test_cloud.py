@@ -75,13 +75,16 @@ async def test_a_machine_is_dead_only_when_its_own_instance_view_says_so(made: A
 
 
 async def test_a_machine_that_does_not_exist_is_deleted(made: Azure) -> None:
-    """404 of the instance view is an answer and not an error."""
+    """404 of the instance view is an answer and not an error; alone it proves nothing: the lists of its pools must have been read and lack it."""
     machine = next(iter(made.aks.pools["work"].machines.values()))
 
-    found = await made.cloud.read(CloudAsk(machine=machine.resource_id + "99"))
+    alone = await made.cloud.read(CloudAsk(machine=machine.resource_id + "99"))
+    both = await made.cloud.read(CloudAsk(machine=machine.resource_id + "99", machines=tuple(made.aks.pools), fresh=True))
 
-    assert found.machine is not None
-    assert found.machine.life is Life.DELETED
+    assert alone.machine is not None
+    assert alone.machine.life is Life.UNKNOWN
+    assert both.machine is not None
+    assert both.machine.life is Life.DELETED
 
 
 async def test_what_cannot_be_read_beside_the_cluster_is_a_gap(made: Azure) -> None:
