@@ -17,6 +17,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 
 from responder.cli.demo.node import NodeAct
+from responder.cli.demo.pool import PoolAct
 from responder.cli.demo.queue import ServiceBusAct
 from responder.cli.demo.stage import SPEED, Act, Stage, staged
 from responder.cli.demo.workloads import WorkloadsAct
@@ -25,7 +26,7 @@ from responder.telemetry import configure_logging
 
 def acts() -> tuple[Act, ...]:
     """Return what is played, in the order of the claims."""
-    return (WorkloadsAct(), ServiceBusAct(), NodeAct())
+    return (WorkloadsAct(), ServiceBusAct(), NodeAct(), PoolAct())
 
 
 def run(*, keep: bool) -> int:

@@ -21,10 +21,16 @@ from responder.cli.demo.bodies import CLUSTER
 from responder.clock import SpedUpClock
 from responder.model.incident import EntryKind, Incident, Mode
 from responder.sandbox import PagerDutyReceiver, SandboxCluster, TeamsReceiver, Timings
+from responder.sandbox.aks import SandboxAzure
+from responder.sandbox.aks_entra import CLIENT, TENANT
+from responder.sandbox.aks_nodes import MachineNodes
+from responder.sandbox.aks_state import Aks
 from responder.sandbox.service_bus import Broker
 from responder.settings import load_settings
 
 QUEUE = "alerts"
+BATCH = "aks-batch"
+KUBE_TOKEN = "a token of Entra for the API server"  # noqa: S105 - the double's
 SPEED = 20.0
 """The service's and the cluster's seconds in one real second."""
 
@@ -49,6 +55,9 @@ class Stage:
     pagerduty: PagerDutyReceiver
     teams: TeamsReceiver
     bus: Broker
+    batch: SandboxCluster
+    azure: SandboxAzure
+    aks: Aks
     parts: App
     token: str
     session: aiohttp.ClientSession
@@ -138,14 +147,18 @@ async def staged(out: Console, folder: Path) -> AsyncIterator[Stage]:
         PagerDutyReceiver() as pagerduty,
         TeamsReceiver() as teams,
         Broker() as bus,
+        SandboxCluster(timings=Timings(speed=SPEED, every=0.5), now=clock.now, nodes=0, token=KUBE_TOKEN) as batch,
+        SandboxAzure(folder, now=clock.now) as azure,
         aiohttp.ClientSession() as session,
     ):
         token = secrets.token_hex(16)
         os.environ |= {"DEMO_TOKEN": token, "DEMO_ROUTING_KEY": secrets.token_hex(16), "DEMO_TEAMS_URL": teams.url}
         bus.queue(QUEUE)
         os.environ["DEMO_SERVICE_BUS"] = bus.connection_string
+        aks = azure.cluster(BATCH, server=batch.url, nodes=MachineNodes(batch), takes=60.0)
+        azure.entra.assertion, azure.entra.kube_token = "the projected token of our service account", KUBE_TOKEN
         config = folder / "responder.yaml"
-        config.write_text(yaml.safe_dump(_config(cluster, pagerduty, folder), sort_keys=False))
+        config.write_text(yaml.safe_dump(_config(cluster, pagerduty, azure, aks, folder), sort_keys=False))
         async with assembled(load_settings(config), clock=clock) as parts:
             listening = asyncio.Event()
             service = asyncio.create_task(serve(parts, started=listening.set), name="service")
@@ -158,6 +171,9 @@ async def staged(out: Console, folder: Path) -> AsyncIterator[Stage]:
                     pagerduty=pagerduty,
                     teams=teams,
                     bus=bus,
+                    batch=batch,
+                    azure=azure,
+                    aks=aks,
                     parts=parts,
                     token=token,
                     session=session,
@@ -168,11 +184,13 @@ async def staged(out: Console, folder: Path) -> AsyncIterator[Stage]:
                 await service
 
 
-def _config(cluster: SandboxCluster, pagerduty: PagerDutyReceiver, folder: Path) -> dict[str, Any]:
+def _config(cluster: SandboxCluster, pagerduty: PagerDutyReceiver, azure: SandboxAzure, aks: Aks, folder: Path) -> dict[str, Any]:
+    identity = folder / "azure-identity-token"
+    identity.write_text(azure.entra.assertion)
     kubeconfig = cluster.write_kubeconfig(folder / "kubeconfig")
     key = {"env": "DEMO_ROUTING_KEY"}
     return {
-        "act": ["pod-crash-loop", "node-not-ready"],
+        "act": ["pod-crash-loop", "node-not-ready", {"rule": "pending-pods", "where": [f'cluster="{BATCH}"']}],
         "rules": {"node-not-ready": {"page": "stuck"}},
         "store": {"kind": "sqlite", "path": str(folder / "responder.sqlite")},
         "http": {
@@ -183,7 +201,20 @@ def _config(cluster: SandboxCluster, pagerduty: PagerDutyReceiver, folder: Path)
         "sources": {
             "events": {"kind": "service_bus", "queue": QUEUE, "connection_string": {"env": "DEMO_SERVICE_BUS"}},
         },
-        "clusters": {CLUSTER: {"kubeconfig": str(kubeconfig), "labels": [f'cluster="{CLUSTER}"']}},
+        "azure": {
+            "credential": "workload_identity",
+            "client_id": CLIENT,
+            "tenant_id": TENANT,
+            "token_file": str(identity),
+            "authority": azure.url,
+            "endpoint": azure.url,
+            "ca_file": str(azure.ca_file),
+        },
+        "home": {"probe": azure.metadata_url},
+        "clusters": {
+            CLUSTER: {"kubeconfig": str(kubeconfig), "labels": [f'cluster="{CLUSTER}"']},
+            BATCH: {"resource_id": aks.resource_id, "labels": [f'cluster="{BATCH}"']},
+        },
         "channels": {
             "pagerduty": {"kind": "pagerduty", "routing_key": key, "endpoint": pagerduty.url, "fallback": "teams"},
             "team-lead": {"kind": "pagerduty", "routing_key": key, "endpoint": pagerduty.url},
