@@ -166,7 +166,7 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
         views: dict[str, ClusterView] = {}
         hands: dict[str, ClusterHands] = {}
         watches: dict[str, ClusterWatch] = {}
-        identity = _identity(settings)
+        identity = identity_of(settings)
         clouds: dict[str, Cloud] = {}
         if identity is not None:
             stack.push_async_callback(identity.close)
@@ -205,7 +205,7 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
         )
 
 
-def _identity(settings: Settings) -> Identity | None:
+def identity_of(settings: Settings) -> Identity | None:
     """Return our one identity in Azure; None where Azure is not configured."""
     one = settings.azure
     if one is None:
@@ -261,8 +261,16 @@ def _hosts(settings: Settings) -> dict[str, bool | None]:
     return {name: name == home if home else None for name in settings.clusters}
 
 
-def bus_of(one: ServiceBusSettings) -> Bus:
-    """Return the way to a Service Bus entity; its secret is read, nothing is opened."""
+def bus_of(one: ServiceBusSettings, identity: Identity | None = None, *, shared: bool = False) -> Bus:
+    """Return the way to a Service Bus entity; its secret is read, nothing is opened.
+
+    Args:
+        one: The source's settings.
+        identity: Of ``azure:``, used where the source names neither a connection string nor an identity of its own.
+        shared: The identity outlives the bus.
+    """
+    if one.connection_string is not None or {"credential", "client_id"} & one.model_fields_set:
+        identity = None
     secret = one.connection_string.read().get_secret_value() if one.connection_string is not None else ""
     return Bus(
         Access(
@@ -276,16 +284,24 @@ def bus_of(one: ServiceBusSettings) -> Bus:
             transport=one.transport,
             endpoint=one.endpoint,
             ca_file=one.ca_file,
-        )
+        ),
+        credential=identity,
+        shared=identity is not None and shared,
     )
 
 
 def _source(
-    name: str, one: ServiceBusSettings, intake: Intake, clock: Clock, metrics: Metrics, poke: Callable[[], None]
+    name: str,
+    one: ServiceBusSettings,
+    intake: Intake,
+    clock: Clock,
+    metrics: Metrics,
+    poke: Callable[[], None],
+    identity: Identity | None,
 ) -> Source:
     return ServiceBusSource(
         name=name,
-        bus=bus_of(one),
+        bus=bus_of(one, identity, shared=True),
         intake=intake,
         clock=clock,
         metrics=metrics,
@@ -579,7 +595,7 @@ def _assemble(
         pulse = Pulse(switch=switch, clock=clock, every=every, stuck=supervisor.stuck, metrics=metrics)
         supervisor.beside["pulse"] = pulse.run
     supervisor.sources += [
-        _source(name, one, intake, clock, metrics, supervisor.delivered)
+        _source(name, one, intake, clock, metrics, supervisor.delivered, identity)
         for name, one in settings.sources.items()
         if isinstance(one, ServiceBusSettings)
     ]

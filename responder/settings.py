@@ -631,7 +631,8 @@ class ServiceBusSettings(_AzureSenderSettings):
         namespace: Such as ``contoso.servicebus.windows.net``, reached with our Entra identity; or else ``connection_string``.
         connection_string: Read from a file or the environment; needs the right Listen, and Send to resubmit dead letters.
         queue: Its name; or else ``topic`` and ``subscription``.
-        credential: How the identity is found: ``workload_identity`` on AKS, asking nothing else; ``default`` tries what azure-identity knows.
+        credential: How the identity is found: ``workload_identity`` on AKS, asking nothing else; ``default`` tries what azure-identity knows. With
+            ``azure:`` and neither this nor ``client_id`` it is that one identity.
         client_id: The identity's client id, where the environment does not say.
         transport: ``amqp`` (port 5671) or ``websockets`` (port 443, where a firewall lets nothing else out).
         endpoint: ``sb://host:port`` to connect to instead of the namespace, such as a gateway or private endpoint.

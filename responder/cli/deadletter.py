@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from responder.app import bus_of
+from responder.app import bus_of, identity_of
 from responder.model.errors import SettingsError
 from responder.settings import ServiceBusSettings, load_settings
 from responder.sources.service_bus.bus import Bus
@@ -29,14 +29,15 @@ CONFIG = Path("/etc/responder/responder.yaml")
 
 
 def _bus(config: Path, source: str) -> Bus:
-    sources = {name: one for name, one in load_settings(config).sources.items() if isinstance(one, ServiceBusSettings)}
+    settings = load_settings(config)
+    sources = {name: one for name, one in settings.sources.items() if isinstance(one, ServiceBusSettings)}
     if not sources:
         raise SettingsError(f"{config} has no source of kind service_bus; dead letters are those of such sources")
     if source and source not in sources:
         raise SettingsError(f"there is no Service Bus source {source}; sources has {', '.join(sources)}")
     if not source and len(sources) > 1:
         raise SettingsError(f"there are several sources; choose one with --source: {', '.join(sources)}")
-    return bus_of(sources[source or next(iter(sources))])
+    return bus_of(sources[source or next(iter(sources))], identity_of(settings))
 
 
 def _print(value: Any) -> None:

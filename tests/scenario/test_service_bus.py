@@ -6,17 +6,24 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from responder.app import bus_of
+from responder.clock import SystemClock
+from responder.clusters.aks import Identity as AzureIdentity
 from responder.model.alert import SourceKind
 from responder.model.errors import ForbiddenError, RejectedError, RemoteError
 from responder.model.storing import DeliveryState
+from responder.sandbox.aks import SandboxAzure
 from responder.sandbox.amqp import Described
 from responder.sandbox.service_bus import Broker, websockets
+from responder.settings import ServiceBusSettings
 from responder.sources import SOURCES
 from responder.sources.service_bus.bus import Access, Bus
 from responder.sources.service_bus.deadletters import listed, resubmitted
+from tests.azure import access as azure_access
 from tests.bus import LEAKS, Identity, World, alert, bus_world, certificate, flood, put, quick, until
 
 pytestmark = LEAKS
@@ -311,6 +318,36 @@ async def by_identity(world: World, tmp_path: Path, transport: str) -> None:
     assert broker.tokens == ["entra-token"]
     assert identity.scopes[0] == "https://servicebus.azure.net//.default"
     assert identity.scopes[-1] == "closed"
+
+
+async def test_the_one_identity_of_azure_is_taken_and_outlives_the_source(tmp_path: Path) -> None:
+    """The unmodified azure-identity and azure-servicebus over TLS: the projected token is exchanged at Entra's double; a source with an identity of its own keeps it."""
+    context, ca = certificate(tmp_path)
+    folder = tmp_path / "azure"
+    folder.mkdir()
+    async with SandboxAzure(folder, now=SystemClock().now) as double, Broker(tls=context) as broker:
+        broker.queue("alerts")
+        broker.put("alerts", alert(1), message_id="m")
+        identity = AzureIdentity(azure_access(double, folder))
+        given: dict[str, Any] = {
+            "queue": "alerts",
+            "namespace": "ns.servicebus.windows.net",
+            "endpoint": f"sb://127.0.0.1:{broker.port}",
+            "ca_file": ca,
+        }
+        bus = bus_of(ServiceBusSettings(kind="service_bus", **given), identity, shared=True)
+        own = bus_of(ServiceBusSettings(kind="service_bus", credential="workload_identity", **given), identity, shared=True)
+
+        async with bus.link() as link:
+            received = await link.receive(1, wait=5)
+            await link.complete(received[0])
+        await bus.close()
+        again = await identity.token("https://servicebus.azure.net//.default")
+        await identity.close()
+
+    assert [one.message.body for one in received] == [alert(1)]
+    assert broker.tokens == [again]
+    assert own._credential is None
 
 
 async def test_hundreds_of_messages_with_faults_all_along_are_each_acted_on_once(world: World) -> None:

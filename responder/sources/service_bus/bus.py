@@ -68,9 +68,17 @@ class Held:
 class Bus:
     """One source's credential and links."""
 
-    def __init__(self, access: Access, *, credential: Any = None) -> None:
+    def __init__(self, access: Access, *, credential: Any = None, shared: bool = False) -> None:
+        """Make one; nothing is opened.
+
+        Args:
+            access: Where it is.
+            credential: Who we are; None: as ``access`` says, made when it is needed.
+            shared: Others use the credential too: it is not closed here.
+        """
         self.access = access
         self._credential = credential
+        self._shared = shared
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[ServiceBusClient]:
@@ -168,7 +176,9 @@ class Bus:
                     await sender.close()
 
     async def close(self) -> None:
-        """Release the credential; idempotent."""
+        """Release the credential, unless it is shared; idempotent."""
+        if self._shared:
+            return
         credential, self._credential = self._credential, None
         if credential is not None:
             with contextlib.suppress(Exception):
