@@ -178,7 +178,7 @@ def pods_rescheduled(
     """``pods.rescheduled``: every workload that had pods on the node has all its replicas ready, wherever they run now.
 
     Counted are workloads whose pods had to move, and, while the node is not Ready, those that still have pods on it. A pod that failed
-    before and elsewhere is its workload's own trouble. Pods that are only just starting keep a node that is not Ready unhealthy; on one
+    before and elsewhere is its workload's own trouble. Pods that are only just starting, or not made yet, keep a node that is not Ready unhealthy; on one
     that is Ready again they are unknown: nothing more is done, and nothing is proven yet. Pods that terminate on a dead node prove nothing.
     """
     del arguments, firing
@@ -226,7 +226,8 @@ def _short(one: MovedSnapshot, node: NodeSnapshot | None, *, began: datetime, no
     """Return how many replicas a workload lacks because of the node, and how many of its pods are only just starting elsewhere."""
     name = node.name if node is not None else ""
     back = node is not None and node.ready == "True" and (node.ready_since is None or now - node.ready_since >= STARTS_WITHIN)
-    own = young = 0
+    own = 0
+    young = one.absent if node is not None and node.ready == "True" else 0  # their controller's business, not this node's
     for pod in one.waiting:
         here = pod.node == name and bool(name)
         if here and node is not None and node.ready == "True":

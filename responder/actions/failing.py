@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from responder.model.cluster import ContainerSnapshot, PodSnapshot
 
 STARTS_WITHIN = timedelta(minutes=2)
-"""A pod younger than this that waits for nothing bad is starting, not failing."""
+"""A pod younger than this, or whose containers run for less, that waits for nothing bad is starting, not failing: a ConfigMap that appears
+lets pods of any age begin."""
 
 RESTARTED_LATELY = timedelta(minutes=10)
 """A container that ended this lately and was restarted still counts as crashing between two crashes: while it is not ready, and ready
@@ -48,7 +49,8 @@ def fails(pod: PodSnapshot, *, now: datetime) -> bool:
     born = pod.created_at or now
     if pod.scheduled is False:
         return now - born >= timedelta(seconds=10)
-    return now - born >= STARTS_WITHIN
+    began = [one.running_since for one in pod.containers if one.role == "main" and one.running_since is not None]
+    return now - max([born, *began]) >= STARTS_WITHIN
 
 
 def failing_pods(pods: tuple[PodSnapshot, ...], *, now: datetime) -> tuple[PodSnapshot, ...]:

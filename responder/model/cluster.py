@@ -371,6 +371,7 @@ class MovedSnapshot:
         desired: Wanted replicas; None when its kind has none that can be read (another operator's).
         ready: Ready replicas anywhere.
         waiting: Its live pods that are not ready; only read when too few are.
+        absent: Wanted replicas that have no pod yet; only read when too few are ready.
         gone: It does not exist any more.
         hands_off: The annotation's value, None when absent.
     """
@@ -380,6 +381,7 @@ class MovedSnapshot:
     desired: int | None = None
     ready: int = 0
     waiting: tuple[PodSnapshot, ...] = ()
+    absent: int = 0
     gone: bool = False
     hands_off: str | None = None
 

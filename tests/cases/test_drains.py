@@ -448,13 +448,14 @@ async def test_a_node_that_is_ready_again_at_the_fifth_eviction_keeps_the_other_
     async def back() -> None:
         await stage.standin.node(nine)
 
+    before = set(await stage.pods_on(nine))
     await at_the_fifth(stage, back)
     await down(stage, nine)
 
     done = await stage.work("recovered")
 
     assert len(evictions(stage)) == 5
-    assert len(await stage.pods_on(nine)) == 4
+    assert len(before & set(await stage.pods_on(nine))) == 4  # once it is uncordoned, a new one may land there too
     assert done.runs[-1].outcome == "stopped"
     assert await free(stage, nine)
 

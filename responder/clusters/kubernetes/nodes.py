@@ -241,17 +241,22 @@ class NodeReader:
         desired = 1 if raw.spec.replicas is None else raw.spec.replicas
         ready = raw.status.ready_replicas
         waiting: tuple[PodSnapshot, ...] = ()
+        absent = 0
         if ready < desired:
             query = {"labelSelector": make.selector_text(raw.spec.selector)}
             pages = await self._client.pages(f"/api/v1/namespaces/{top.namespace}/pods", k.PodList, query=query)
             pods = [make.pod(one) for page in pages for one in page.items or []]
-            waiting = tuple(one for one in pods if not one.ready and one.deleting_since is None and one.phase not in FINISHED)
+            live = [one for one in pods if one.deleting_since is None and one.phase not in FINISHED]
+            waiting = tuple(one for one in live if not one.ready)
+            ready = max(ready, len(live) - len(waiting))  # the pods' own word is newer than their controller's count
+            absent = max(0, desired - len(live))
         return MovedSnapshot(
             target=replace(top, uid=raw.metadata.uid),
             displaced=displaced,
             desired=desired,
             ready=ready,
             waiting=waiting,
+            absent=absent,
             hands_off=(raw.metadata.annotations or {}).get(make.HANDS_OFF),
         )
 

@@ -318,3 +318,12 @@ def test_what_counts_as_failing(container: ContainerSnapshot, failing: bool) -> 
     young = make.pod(containers=(container,), ready=container.ready, created_at=make.NOON - timedelta(seconds=30))
 
     assert fails(young, now=make.NOON) is failing
+
+
+@pytest.mark.parametrize(("seconds", "failing"), [(5, False), (119, False), (121, True)])
+def test_an_old_pod_whose_container_has_just_begun_is_starting(seconds: int, failing: bool) -> None:
+    """Its ConfigMap appeared, or its volume came: it gets the same time as a new pod before it is restarted."""
+    began = ContainerSnapshot(name="c", running_since=make.NOON - timedelta(seconds=seconds))
+    old = make.pod(containers=(began,), ready=False, created_at=make.NOON - timedelta(hours=1))
+
+    assert fails(old, now=make.NOON) is failing

@@ -183,6 +183,18 @@ RESCHEDULED = [
         Health.UNKNOWN,
         "starting",
     ),
+    (
+        "the node is back and a replica has no pod yet",
+        make.on_node(moved=(replace(SHORT, displaced=True, absent=1),)),
+        Health.UNKNOWN,
+        "starting",
+    ),
+    (
+        "a replica has no pod and the node is lost",
+        make.on_node(this=make.dead(), moved=(replace(SHORT, displaced=True, absent=1),)),
+        Health.UNHEALTHY,
+        "2 of 3",
+    ),
     ("the node is back, a moved one is short", make.on_node(moved=(replace(SHORT, displaced=True),)), Health.UNHEALTHY, "2 of 3"),
     (
         "it failed before and elsewhere",
