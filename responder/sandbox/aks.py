@@ -19,7 +19,7 @@ from aiohttp import web
 
 from responder.sandbox.aks_entra import ARM_AUDIENCES, Entra
 from responder.sandbox.aks_state import LOCATION, Aks, Operation, Pool, Refused
-from responder.sandbox.aks_tls import certificate
+from responder.sandbox.tls import certificate
 
 CLUSTER = "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.ContainerService/managedClusters/{c}"
 OPERATIONS = "/subscriptions/{s}/providers/Microsoft.ContainerService/locations/{l}"

@@ -19,12 +19,13 @@ from responder.model.storing import DeliveryState
 from responder.sandbox.aks import SandboxAzure
 from responder.sandbox.amqp import Described
 from responder.sandbox.service_bus import Broker, websockets
+from responder.sandbox.tls import certificate
 from responder.settings import ServiceBusSettings
 from responder.sources import SOURCES
 from responder.sources.service_bus.bus import Access, Bus
 from responder.sources.service_bus.deadletters import listed, resubmitted
 from tests.azure import access as azure_access
-from tests.bus import LEAKS, Identity, World, alert, bus_world, certificate, flood, put, quick, until
+from tests.bus import LEAKS, Identity, World, alert, bus_world, flood, put, quick, until
 
 pytestmark = LEAKS
 
@@ -310,7 +311,9 @@ async def by_identity(world: World, tmp_path: Path, transport: str) -> None:
         queue = broker.queue("alerts")
         broker.put("alerts", alert(1), message_id="m")
         endpoint = f"sb://127.0.0.1:{broker.port if transport == 'amqp' else port}"
-        access = Access(queue="alerts", namespace="ns.servicebus.windows.net", transport=transport, endpoint=endpoint, ca_file=ca)
+        access = Access(
+            queue="alerts", namespace="ns.servicebus.windows.net", transport=transport, endpoint=endpoint, ca_file=str(ca)
+        )
 
         async with world.running(access=access, credential=identity):
             await until(lambda: queue.completed.total() == 1)
@@ -333,7 +336,7 @@ async def test_the_one_identity_of_azure_is_taken_and_outlives_the_source(tmp_pa
             "queue": "alerts",
             "namespace": "ns.servicebus.windows.net",
             "endpoint": f"sb://127.0.0.1:{broker.port}",
-            "ca_file": ca,
+            "ca_file": str(ca),
         }
         bus = bus_of(ServiceBusSettings(kind="service_bus", **given), identity, shared=True)
         own = bus_of(ServiceBusSettings(kind="service_bus", credential="workload_identity", **given), identity, shared=True)

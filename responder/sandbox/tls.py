@@ -34,9 +34,9 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    trusted = folder / "azure-ca.pem"
+    trusted = folder / "ca.pem"
     trusted.write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    private = folder / "azure-key.pem"
+    private = folder / "key.pem"
     private.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
