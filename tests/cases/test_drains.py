@@ -159,8 +159,8 @@ async def test_13_a_pod_bound_after_the_list_is_found_by_the_second_pass(stage: 
         await stage.patch("deployments", "api", {"spec": {"replicas": 3}})
         await stage.until(lambda: stage.count_pods(3), what="a third pod")
         await stage.until(lambda: _on(stage, node, 3), what="it is on the node")
-        stage.standin.silent.add(node)
         stage.standin.pinned = ""
+        await stage.standin.node(node, "Unknown")  # also of the new one nobody may believe that it is ready
 
     stage.wire.before = arrives
     await down(stage, node)
