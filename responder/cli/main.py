@@ -18,7 +18,7 @@ from rich.table import Table
 from responder import __version__
 from responder.actions.catalogue import catalogue
 from responder.app import assembled
-from responder.cli import azure, deadletter, demo, doctor, rbac, send_test
+from responder.cli import azure, deadletter, doctor, rbac, send_test
 from responder.cli.client import ServiceError, call
 from responder.cli.database import db_app
 from responder.cli.serving import CONFIG, run
@@ -393,6 +393,8 @@ def undo(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
 @app.command("demo")
 def demo_command(*, keep: Annotated[bool, typer.Option("--keep", help="Leave the service running at the end.")] = False) -> None:
     """Show the main job on a sandbox cluster: nothing is needed, nothing outside this machine is touched."""
+    from responder.cli import demo  # noqa: PLC0415 - a service does not load the sandbox and all its doubles
+
     raise typer.Exit(demo.run(keep=keep))
 
 

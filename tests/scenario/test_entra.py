@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -443,8 +444,10 @@ def test_settings_that_cannot_be_safe_are_refused(tmp_path: Path, name: str) -> 
 
 
 async def test_cryptography_is_imported_only_where_a_source_needs_it(tmp_path: Path) -> None:
-    """Start-up time counts, and most installations have no secure webhook."""
-    code = "import sys, responder.app, responder.cli.main; sys.exit('jwt' in sys.modules or 'cryptography' in sys.modules)"
-    process = await asyncio.create_subprocess_exec(__import__("sys").executable, "-c", code)
+    """Start-up time counts, and most installations have no secure webhook. The sandbox, which has the demonstration's doubles of both, stays away too."""
+    unwanted = ("jwt", "cryptography", "responder.sandbox")
+    code = f"import sys, responder.app, responder.cli.main; print(*(name for name in {unwanted} if name in sys.modules))"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    loaded, _ = await process.communicate()
 
-    assert await process.wait() == 0
+    assert (process.returncode, loaded.decode().split()) == (0, [])
