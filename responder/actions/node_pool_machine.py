@@ -2,7 +2,13 @@
 
 AKS deletes it without cordon or drain (kubernetes.md A13), so the node must be drained, or its machine proven dead by its own instance view.
 Deleting the Node object instead would leave the machine running (A16 case 26). The machine is found by the resource id that the Node's
-providerID names, never by guessing from the name. Recognised after a crash by the pool's list; a request that may have been sent and left no
+providerID names, never by guessing from the name.
+
+The decision a reader would question: on a node whose kubelet is silent, pods that terminate do not keep the machine. They were evicted, their budgets were
+asked, and nobody is there to confirm it: only the end of the machine does, also of one that is merely cut off (A5, rule 3). While the kubelet talks they
+are waited for.
+
+Recognised after a crash by the pool's list; a request that may have been sent and left no
 trace is not sent again: a person decides.
 """
 
@@ -125,7 +131,8 @@ def _left(snapshot: Snapshot, machine: MachineSnapshot | None) -> str:
         return f"the node's pods were not read: {snapshot.gaps.get('pods', 'no answer')}"
     if detail.node.ready == "True" and not detail.node.unschedulable:
         return "the node is Ready and takes new pods: cordon and drain it first"
-    staying = [one for one in nodes.verdicts(detail) if one.fate is not nodes.Fate.STAYS]
+    gone = {nodes.Fate.STAYS, nodes.Fate.LEAVES} if detail.node.ready == "Unknown" else {nodes.Fate.STAYS}
+    staying = [one for one in nodes.verdicts(detail) if one.fate not in gone]
     return (
         f"not drained, and the machine is not proven dead ({machine.said if machine else 'not read'}): {nodes.named(staying)}"
         if staying

@@ -252,7 +252,7 @@ async def test_a_machine_that_is_not_proven_dead_and_carries_pods_is_not_deleted
     """A silent kubelet is not a dead machine; what runs there would be cut off without a drain."""
     await on_aks.stage.serve(of_node(CORDONED))
     name = next(iter(on_aks.aks.pools["work"].machines))
-    await _pod_on(on_aks.stage, name)
+    await on_aks.stage.on(name, replicas=1)
     await on_aks.nodes.ready(name, "Unknown", "NodeStatusUnknown")
     await on_aks.stage.alert(node=name)
 
@@ -261,6 +261,23 @@ async def test_a_machine_that_is_not_proven_dead_and_carries_pods_is_not_deleted
 
     assert "not drained" in incident.detail
     assert not on_aks.asked(DELETE)
+
+
+async def test_a_silent_nodes_machine_goes_when_what_was_on_it_is_evicted(on_aks: OnAks) -> None:
+    """Nobody confirms that its pods have ended, so they terminate for ever: the machine's end is theirs, with a person's approval."""
+    move = {"name": "move pods", "do": ["node.cordon", "node.drain"], "within": "1m"}
+    await on_aks.stage.serve(of_node(move, REPLACE))
+    name = next(iter(on_aks.aks.pools["work"].machines))
+    await on_aks.stage.on(name, replicas=1)
+    await on_aks.nodes.ready(name, "Unknown", "NodeStatusUnknown")
+    await on_aks.stage.alert(node=name)
+
+    waiting = await on_aks.approved()
+    await on_aks.stage.work("verifying")
+
+    assert [(run.rung, str(run.outcome)) for run in waiting.runs] == [("move pods", "done")]
+    assert len(on_aks.asked(DELETE)) == 1
+    assert name not in await on_aks.machines()
 
 
 async def test_a_machine_that_is_deallocated_needs_no_drain(on_aks: OnAks) -> None:

@@ -258,7 +258,10 @@ POD = PodSnapshot(namespace="shop", name="api-1", uid="u", node="n3", owner=OWNE
     ("changes", "why"),
     [
         ({"pods": (POD,)}, "a pod is left and the machine runs"),
-        ({"pods": (replace(POD, deleting_since=make.NOON),)}, "a pod terminates on a machine that may be only cut off"),
+        (
+            {"pods": (replace(POD, deleting_since=make.NOON),), "ready": "False"},
+            "a pod terminates, and the kubelet will say when it has",
+        ),
         ({"ready": "True", "cordoned": False}, "the node takes new pods"),
     ],
 )
@@ -269,6 +272,16 @@ def test_a_machine_that_is_neither_drained_nor_dead_stays(changes: dict[str, Any
     found = ended(made, snap(**changes))
 
     assert (found.outcome, found.reason) == (Outcome.REFUSED, Reason.NOT_DRAINED), why
+
+
+def test_pods_that_terminate_on_a_silent_node_end_with_its_machine() -> None:
+    """They were evicted and nobody confirms it: the rung after a drain of a dead node would never run if they kept the machine."""
+    made = planned("node_pool.delete_machine", snap())
+    leaving = replace(POD, deleting_since=make.NOON)
+
+    assert written(made, snap(pods=(leaving,), ready="Unknown")).verb is Verb.DELETE_MACHINE
+    refused = ended(made, snap(pods=(leaving, replace(POD, name="api-2", uid="v")), ready="Unknown"))
+    assert (refused.reason, "api-2" in refused.detail, "api-1" in refused.detail) == (Reason.NOT_DRAINED, True, False)
 
 
 @pytest.mark.parametrize("life", [Life.STOPPED, Life.DELETED])
