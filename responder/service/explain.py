@@ -1,17 +1,20 @@
 """``responder explain``: what a payload would lead to, and for each rule why it matched or not.
 
-Uses the very functions of the router; opens nothing, stores nothing, and reads clusters only to resolve targets.
+What would come of an alert is what the router's own judgement says of it, never a second telling of its rules; opens nothing, stores nothing, and reads
+clusters only to resolve targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from responder.model.alert import Alert, SourceKind
-from responder.model.incident import Mode
+from responder.model.alert import Alert, AlertStatus, SourceKind
+from responder.model.incident import Incident, Mode
 from responder.model.rule import Rule
+from responder.model.storing import RoutedAlert
 from responder.policy.grouping import key_of
 from responder.ports import Clock, Understands
 from responder.rules.index import why_not
@@ -23,11 +26,19 @@ class Explainer:
     """Explains payloads."""
 
     def __init__(
-        self, *, sources: Mapping[SourceKind, Understands], rulebook: Rulebook, targeting: Targeting, clock: Clock
+        self,
+        *,
+        sources: Mapping[SourceKind, Understands],
+        rulebook: Rulebook,
+        targeting: Targeting,
+        judge: Callable[[Sequence[Alert]], Awaitable[Sequence[RoutedAlert]]],
+        clock: Clock,
     ) -> None:
+        """Take what the router takes, and its judgement (``judge``)."""
         self._sources = sources
         self._rulebook = rulebook
         self._targeting = targeting
+        self._judge = judge
         self._clock = clock
 
     async def explain(self, payload: Any, *, source: SourceKind | None) -> dict[str, Any]:
@@ -57,6 +68,8 @@ class Explainer:
                 rules.append(await self._matched(rule, alert, matched[rule.name].for_))
             else:
                 rules.append({"rule": rule.name, "matched": False, "why": list(why_not(rule, alert))})
+        (judged,) = await self._judge([replace(alert, test=False)])
+        would = _would(judged)
         return {
             "name": alert.name,
             "status": str(alert.status),
@@ -70,8 +83,8 @@ class Explainer:
             "test": alert.test,
             "resolves": alert.resolves,
             "rules": rules,
-            "outcome": "a sender's test: recorded, never acted on" if alert.test else self._outcome(rules),
-            "would": self._outcome(rules),
+            "outcome": "a sender's test: recorded, never acted on" if alert.test else would,
+            "would": would,
         }
 
     async def _matched(self, rule: Rule, alert: Alert, waits: timedelta) -> dict[str, Any]:
@@ -101,18 +114,24 @@ class Explainer:
             ],
         }
 
-    @staticmethod
-    def _outcome(rules: list[dict[str, Any]]) -> str:
-        """Return what would come of an alert, for people; a test's too."""
-        matched = [one for one in rules if one["matched"]]
-        if not matched:
-            return "no rule matches: recorded and listed under unmatched"
-        aimed = [one for one in matched if one["resolved"] and not str(one["target"]).startswith("none")] or [
-            one for one in matched if one["resolved"]
-        ]
-        if not aimed:
-            return "no target resolves: evidence and a page target_unresolved, nothing is done"
-        first = aimed[0]
-        others = [one["rule"] for one in aimed[1:] if one["key"] == first["key"]]
-        joined = f" (also candidates: {', '.join(others)})" if others else ""
-        return f"joins or opens {first['key']}, asked first: {first['rule']}{joined}"
+
+def _would(judged: RoutedAlert) -> str:
+    """Say to people what comes of a judged alert; of a test too."""
+    if judged.alert.status is AlertStatus.RESOLVED:
+        return "a Resolved opens nothing: an incident that this alert is in reads the health of its target again"
+    opened = "; ".join(_said(one) for one in judged.seeds)
+    if judged.wake_at is not None:
+        later = f"judged again at {judged.wake_at:%H:%M:%S} UTC, if it still fires then (a rule's for)"
+        return f"{opened}; {later}" if opened else later
+    return opened or "no rule matches: recorded and listed under unmatched"
+
+
+def _said(seed: Incident) -> str:
+    """Say what an alert joins or opens, and who is asked first."""
+    first, *others = [one.rule for one in seed.candidates]
+    joined = f" (also candidates: {', '.join(others)})" if others else ""
+    said = f"joins or opens {seed.key}, asked first: {first}{joined}"
+    if seed.unresolved:
+        page = "evidence and a page target_unresolved" if seed.mode is Mode.ARMED else "evidence"
+        return f"{said}; no target resolves: {page}, nothing is done"
+    return f"{said}; the cluster does not say what its target is: evidence, and looked at again" if seed.literal else said

@@ -140,6 +140,28 @@ async def test_explain_says_for_each_rule_why_it_matched_or_not(world: World) ->
     assert await world.incidents() == []
 
 
+async def test_explain_foretells_what_the_router_then_does(world: World) -> None:
+    """A rule with a target that does not exist is no case for the backstop: people are paged; a Resolved opens nothing; a ``for`` is waited for."""
+    await world.start()
+    firing = {
+        "status": "firing",
+        "labels": {"alertname": "KubePodCrashLooping", "namespace": "shop", "deployment": "gone"},
+        "startsAt": "2026-11-24T10:00:00Z",
+    }
+    ended = {**firing, "status": "resolved", "endsAt": "2026-11-24T10:05:00Z"}
+
+    _, found, _ = await world.call("POST", "/v1/explain", {"version": "4", "alerts": [firing, ended]})
+    told, over = (one["outcome"] for one in found["alerts"])
+    await world.call("POST", "/v1/alerts/alertmanager/prometheus", {"version": "4", "alerts": [firing]})
+    incident = await world.reaches("waiting")
+
+    assert incident.unresolved
+    assert f"joins or opens {incident.key}, asked first: pod-crash-loop" in told
+    assert "no target resolves: evidence and a page target_unresolved, nothing is done" in told
+    assert "backstop" not in told
+    assert over.startswith("a Resolved opens nothing")
+
+
 async def test_the_acknowledge_page_changes_nothing_by_being_opened(world: World) -> None:
     """Chat programs open links; the button is a POST from our own page."""
     await world.start()
