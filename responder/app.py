@@ -602,7 +602,7 @@ def _assemble(
     store.runner.on_notify = supervisor.poke
     metrics.commits.set_function(lambda: store.runner.commits)
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
-    explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, clock=clock)
+    explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, judge=router.judge, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
     undo = Undo(store=store, clock=clock, hands=hands)
     permissions = Permissions(
@@ -620,6 +620,7 @@ def _assemble(
             silent_after=silent_after,
             watched=settings.heartbeat is not None,
             askers=askers,
+            receiving=supervisor.sources,
             signing_keys=signing_keys,
             public_url=base_url,
         )

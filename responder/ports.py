@@ -75,9 +75,14 @@ class TakesIn(Protocol):
 
 
 class Source(Protocol):
-    """Receives deliveries by itself, beside the webhooks."""
+    """Receives deliveries by itself, beside the webhooks.
+
+    Attributes:
+        problem: Why it receives nothing now; "" while it does.
+    """
 
     name: str
+    problem: str
 
     async def run(self) -> None:
         """Receive until ``stop``, whatever the other side does; return when what was in hand is settled or given back."""
@@ -256,6 +261,16 @@ class Cloud(Protocol):
 
     async def permitted(self, actions: Sequence[str]) -> Mapping[str, bool]:
         """Tell which of these permissions (such as ``Microsoft.ContainerService/managedClusters/read``) our roles grant on the cluster."""
+
+    async def tried(self) -> Mapping[str, str]:
+        """Try the reads that lie on other scopes than the cluster: a machine's own word, operations, the activity log.
+
+        Returns:
+            For each permission where it is missing, or "" where it is granted; one that there is nothing to try with (no machine) is left out.
+
+        Raises:
+            RemoteError: See ``read``; a missing permission is none.
+        """
 
     async def close(self) -> None:
         """Release connections; idempotent."""

@@ -12,9 +12,11 @@ import typer
 from rich.console import Console
 
 from responder.actions.catalogue import catalogue
-from responder.cli.azure_guide import guide
-from responder.policy.roles import role_definitions
-from responder.settings import load_settings
+from responder.cli.azure_guide import RoleNeed, guide
+from responder.model.errors import SettingsError
+from responder.policy.roles import cloud_needs, role_definitions, roles_for
+from responder.rules.load import load_rules
+from responder.settings import Settings, load_settings
 
 app = typer.Typer(help="Set an installation up in Azure.", no_args_is_help=True)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -39,7 +41,8 @@ def setup_guide(
 
     What responder.yaml does not say is a variable that the script asks for; each is named on stderr, and the exit code is 1.
     """
-    found = guide(load_settings(config), release=release, namespace=namespace)
+    settings = load_settings(config)
+    found = guide(settings, release=release, namespace=namespace, roles=_roles_of(settings))
     if as_json:
         missing = [{"variable": variable, "what": what} for variable, what in found.missing]
         sys.stdout.write(json.dumps({"steps": [asdict(one) for one in found.steps], "missing": missing}, indent=2) + "\n")
@@ -48,6 +51,29 @@ def setup_guide(
     for variable, what in found.missing:
         err.print(f"{variable} is not in {config}: {what}", markup=False)
     raise typer.Exit(1 if found.missing else 0)
+
+
+def _roles_of(settings: Settings) -> dict[str, list[RoleNeed]]:
+    """Return the roles that each cluster's reading and armed rules need.
+
+    Raises:
+        SettingsError: The rules are not good.
+    """
+    known = catalogue()
+    try:
+        rules = load_rules(settings.paths(), catalogue=known.names, overrides=settings.rules).rules
+    except ExceptionGroup as group:
+        raise SettingsError("; ".join(str(one) for one in group.exceptions)) from group
+    definitions = role_definitions(known)
+    found: dict[str, list[RoleNeed]] = {}
+    for name in settings.clusters:
+        needed = cloud_needs(rules, settings.act_entries(), known, cluster=name)
+        found[name] = []
+        for file in roles_for(needed, known):
+            role = definitions[file]
+            rungs = dict.fromkeys(rung for action in role["Actions"] for rung in needed.get(action, ()))
+            found[name].append(RoleNeed(file=file, name=role["Name"], rungs=tuple(rungs)))
+    return found
 
 
 @app.command("roles")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +70,21 @@ class Guide:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RoleNeed:
+    """A role that our identity needs for a cluster.
+
+    Attributes:
+        file: Of the chart's ``files/azure``, without ``.json``.
+        name: The role's.
+        rungs: Who needs it, for people.
+    """
+
+    file: str
+    name: str
+    rungs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """A cluster by its ARM id."""
 
@@ -86,8 +101,9 @@ class Cluster:
 class _Writer:
     """Collects steps, and what is missing."""
 
-    def __init__(self, settings: Settings, *, release: str, namespace: str) -> None:
+    def __init__(self, settings: Settings, *, release: str, namespace: str, roles: Mapping[str, Sequence[RoleNeed]]) -> None:
         self.settings = settings
+        self.roles = roles
         self.release = release
         self.namespace = namespace
         self.clusters = [
@@ -99,7 +115,7 @@ class _Writer:
         self.base = settings.http.public_url.rstrip("/") if parts.hostname else "$PUBLIC_URL"
 
     def step(self, title: str, why: str, commands: Sequence[str]) -> None:
-        self.steps.append(Step(title=_plain(title), why=_plain(why), commands=tuple(commands)))
+        self.steps.append(Step(title=_comment(title), why=_comment(why), commands=tuple(commands)))
 
     def value(self, variable: str, value: str, what: str) -> str:
         """Return the line that sets a variable: to what is configured, else to what the environment says, which it asks for."""
@@ -119,15 +135,16 @@ class _Writer:
         return self.clusters[0] if len(self.clusters) == 1 and not named else None
 
 
-def guide(settings: Settings, *, release: str, namespace: str) -> Guide:
+def guide(settings: Settings, *, release: str, namespace: str, roles: Mapping[str, Sequence[RoleNeed]]) -> Guide:
     """Return the steps for an installation.
 
     Args:
         settings: Checked.
         release: The helm release: the service account's and the identity's name.
         namespace: Its namespace.
+        roles: By the configured name of a cluster: what is read of it, and what its armed rules do.
     """
-    to = _Writer(settings, release=release, namespace=namespace)
+    to = _Writer(settings, release=release, namespace=namespace, roles=roles)
     groups = {name: one for name, one in settings.sources.items() if isinstance(one, AzureMonitorSettings)}
     grids = {name: one for name, one in settings.sources.items() if isinstance(one, EventGridSettings)}
     buses = {name: one for name, one in settings.sources.items() if isinstance(one, ServiceBusSettings)}
@@ -203,21 +220,43 @@ def _identity(to: _Writer) -> None:
 
 def _roles(to: _Writer, groups: dict[str, AzureMonitorSettings]) -> None:
     commands: list[str] = []
-    if to.settings.azure is not None and to.clusters:
+    needed = {one.name: to.roles.get(one.name, ()) for one in to.clusters} if to.settings.azure is not None else {}
+    if needed:
+        scopes = ", ".join(f'"/subscriptions/{one}"' for one in dict.fromkeys(one.parts[0] for one in to.clusters))
         commands.append("# The chart's folder; the role definitions are in its files/azure, each with what it is for.")
         commands.append('CHART="${CHART:-helm}"')
-        commands.append(
-            'az role definition create --role-definition "$(sed "s/SUBSCRIPTION/$SUBSCRIPTION/" "$CHART/files/azure/reader.json")" --output none || '
-            'echo "the role Responder AKS reader is there already"'
-        )
-        commands += [_assigned("Responder AKS reader", shlex.quote(one.id)) for one in to.clusters]
+        commands += ["PLACE='\"/subscriptions/SUBSCRIPTION\"'", f"SCOPES={shlex.quote(scopes)}"]
+        for file, name in dict.fromkeys((role.file, role.name) for several in needed.values() for role in several):
+            commands.append(
+                f'DEFINITION="$(cat "$CHART/files/azure/{file}.json")"; az role definition create --role-definition "${{DEFINITION/"$PLACE"/"$SCOPES"}}" '
+                f'--output none || echo "the role {name} is there already; az role definition update, if it is an older one"'
+            )
+        for one in to.clusters:
+            commands.append(f"# For cluster {_comment(one.name)}:")
+            for role in needed[one.name]:
+                commands.append(f"# {_comment(', '.join(role.rungs))}")
+                commands.append(_assigned(role.name, _scope(one, role.file)))
     asked = sorted(
         {sub for one in groups.values() if one.ask is not None for sub in (one.ask.subscriptions or one.subscriptions)}
     )
     commands += [_assigned("Monitoring Reader", shlex.quote(f"/subscriptions/{one}")) for one in asked]
     if commands:
-        why = "Only what is read. The roles that change something (pools.json, clusters.json) are assigned when their rules are armed."
+        why = (
+            "What is read, and what the rungs of armed rules do; after arming another rule run this step again. Each is assigned as narrowly as Azure looks: "
+            "on the cluster, on its node resource group (machines), on the subscription (operations and the activity log lie there)."
+        )
         to.step("Roles of the identity", why, commands)
+
+
+def _scope(one: Cluster, file: str) -> str:
+    """Return where a role is assigned for a cluster, quoted."""
+    subscription = f"/subscriptions/{one.parts[0]}"
+    if file == "operations-reader":
+        return shlex.quote(subscription)
+    if file == "machine-reader":
+        group = f'"$(az aks show --ids {shlex.quote(one.id)} --query nodeResourceGroup --output tsv)"'
+        return f"{shlex.quote(f'{subscription}/resourceGroups/')}{group}"
+    return shlex.quote(one.id)
 
 
 def _assigned(role: str, scope: str) -> str:
@@ -317,8 +356,13 @@ def _secret(name: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that is nothing but text in a comment and between double quotes."""
+    """Return text that is nothing but text between double quotes."""
     return re.sub(r"[^A-Za-z0-9 _.,:;/()<>{}-]", "?", text)
+
+
+def _comment(text: str) -> str:
+    """Return text that is nothing but text in a comment: one line."""
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def _receiver(to: _Writer, name: str, group: AzureMonitorSettings) -> str:

@@ -66,7 +66,7 @@ def needs(rules: Iterable[Rule], act: Sequence[ActEntry], catalogue: ActionCatal
     where: dict[Permission, frozenset[str] | None] = {}
     rungs: dict[Permission, list[str]] = {}
     for rule in rules:
-        entries = [entry for entry in act if entry.rule == rule.name and _concerns(entry, cluster)]
+        entries = [entry for entry in act if entry.rule == rule.name and concerns(entry, cluster)]
         if not entries:
             continue
         scope = None if rule.target.kind in WIDE else _together(_namespaces(entry) for entry in entries)
@@ -80,7 +80,8 @@ def needs(rules: Iterable[Rule], act: Sequence[ActEntry], catalogue: ActionCatal
     )
 
 
-def _concerns(entry: ActEntry, cluster: str) -> bool:
+def concerns(entry: ActEntry, cluster: str) -> bool:
+    """Tell whether an entry may arm its rule in this cluster."""
     matchers = entry.where.matchers if entry.where is not None else ()
     return all(one.holds({"cluster": cluster}) for one in matchers if one.name == "cluster")
 

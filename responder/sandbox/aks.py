@@ -204,7 +204,7 @@ class SandboxAzure:
                 400, "MissingApiVersionParameter", "The api-version query parameter (?api-version=) is required for all requests."
             )
         needed = action_of(request.method, request.path)
-        if needed in self.denied:
+        if needed.lower() in {one.lower() for one in self.denied}:
             raise Refused(
                 403,
                 "AuthorizationFailed",

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from responder.model.action import Plan, Write
 from responder.model.cloud import CloudAsk, OperationResult, OperationState
 from responder.model.cluster import Snapshot
-from responder.model.errors import GoneError, RemoteError
+from responder.model.errors import GoneError, RejectedError, RemoteError
 from responder.model.incident import Attempt, Incident
 from responder.ports import Cloud
 
@@ -73,8 +73,8 @@ async def followed(clouds: Mapping[str, Cloud], incident: Incident, snapshot: Sn
             continue
         try:
             found[attempt.key] = await cloud.follow(attempt.token, within=FOLLOW_WITHIN)
-        except GoneError:
-            continue  # ARM forgets operations after a while
+        except (GoneError, RejectedError):
+            continue  # ARM forgets operations after a while, and they lie on the subscription, where we may have no role: the pool's state says it too
         except RemoteError as error:
             found[attempt.key] = OperationResult(state=OperationState.RUNNING, message=str(error))
     return replace(snapshot, cloud=replace(snapshot.cloud, operations=found)) if found else snapshot

@@ -16,7 +16,7 @@ from responder.model.errors import RemoteError, StoreUnavailableError
 from responder.model.notice import Notice, NoticeKind, Receipt
 from responder.model.reason import Reason
 from responder.model.storing import DeliveryState
-from responder.ports import Clock, Notifier, Store
+from responder.ports import Clock, Notifier, Source, Store
 from responder.service.asking import Asker
 from responder.service.permissions import Permissions
 from responder.service.rulebook import Rulebook
@@ -51,6 +51,7 @@ class DoctorParts:
         watched: An outside service is told that we live.
         public_url: Where pages link to.
         askers: Who asks senders what holds now, by the sender's name.
+        receiving: What receives by itself.
         signing_keys: Says why the signing keys of our tenant cannot be had, or ""; None where no source takes signed tokens.
     """
 
@@ -64,6 +65,7 @@ class DoctorParts:
     watched: bool
     public_url: str
     askers: Mapping[str, Asker] = field(default_factory=dict)
+    receiving: Sequence[Source] = ()
     signing_keys: Callable[[], str] | None = None
 
 
@@ -166,6 +168,7 @@ class Doctor:
             advice = "post a test alert from there; look at its receiver's URL and token" if silent else ""
             found.append(Finding(what=f"sender {one.name}", well=not silent, said=said, advice=advice))
         found += [_asked(name, one) for name, one in self._parts.askers.items()]
+        found += [_received(one) for one in self._parts.receiving]
         if self._parts.signing_keys is not None:
             problem = self._parts.signing_keys()
             said = problem or "the keys that signed tokens are checked with are there"
@@ -215,6 +218,11 @@ def _asked(name: str, one: Asker) -> Finding:
     said = f"{at}: {one.problem}" if one.problem else at
     advice = f"look after sources.{name}.ask; until then a Resolved that was lost is not found" if one.problem else ""
     return Finding(what=f"asking {name}", well=not one.problem, said=said, advice=advice)
+
+
+def _received(one: Source) -> Finding:
+    advice = f"look after sources.{one.name}; what is sent waits in its queue meanwhile" if one.problem else ""
+    return Finding(what=f"source {one.name}", well=not one.problem, said=one.problem or "it receives", advice=advice)
 
 
 _ADVICE = {

@@ -9,10 +9,13 @@ from typing import Any
 from responder.actions.catalogue import ActionCatalogue
 from responder.model.action import Permission
 from responder.policy.rbac import needs
-from responder.policy.roles import cloud_needs
+from responder.policy.roles import LOG_READ, MACHINE_READS, OPERATION_READ, cloud_needs
 from responder.ports import Cloud, ClusterView
 from responder.rules.arming import ActEntry
 from responder.service.rulebook import Rulebook
+
+ELSEWHERE = frozenset({*MACHINE_READS, OPERATION_READ, LOG_READ})
+"""Permissions that do not lie on the cluster: tried, for ARM tells what is granted only to who may ask there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +43,15 @@ class Lack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudLack:
-    """An ARM permission that is missing on a cluster's resource."""
+    """An ARM permission that is missing. ``where``: the scope that it is missing on; "" for the cluster itself."""
 
     action: str
     rungs: tuple[str, ...]
+    where: str = ""
 
     def __str__(self) -> str:
         """For people: ``Microsoft.ContainerService/managedClusters/start/action (cluster-unreachable/start)``."""
-        return f"{self.action} ({', '.join(self.rungs)})"
+        return f"{self.action}{f' on {self.where}' if self.where else ''} ({', '.join(self.rungs)})"
 
 
 class Permissions:
@@ -71,14 +75,20 @@ class Permissions:
         self._reads = reads
 
     async def missing_in_cloud(self, cluster: str) -> list[CloudLack]:
-        """Return which ARM permissions are missing on a cluster's resource, and the rungs that need each.
+        """Return which ARM permissions are missing for a cluster, on it or round it, and the rungs that need each.
 
         Raises:
             RemoteError: ARM did not answer.
         """
-        wanted = cloud_needs(self._rulebook.rules.values(), self._act, self._catalogue)
-        held = await self.clouds[cluster].permitted(list(wanted))
-        return [CloudLack(action=one, rungs=wanted[one]) for one, allowed in held.items() if not allowed]
+        wanted = cloud_needs(self._rulebook.rules.values(), self._act, self._catalogue, cluster=cluster)
+        cloud = self.clouds[cluster]
+        here = [one for one in wanted if one not in ELSEWHERE]
+        held = await cloud.permitted(here)
+        lacks = [CloudLack(action=one, rungs=wanted[one]) for one, allowed in held.items() if not allowed]
+        tried = await cloud.tried()
+        return lacks + [
+            CloudLack(action=one, rungs=wanted[one], where=where) for one, where in tried.items() if where and one in wanted
+        ]
 
     async def missing(self, cluster: str) -> list[Lack]:
         """Return what is missing in a cluster.

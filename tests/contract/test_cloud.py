@@ -23,6 +23,7 @@ from responder.model.errors import (
     ThrottledError,
     TransientError,
 )
+from responder.policy.roles import LOG_READ, MACHINE_READS, OPERATION_READ
 from responder.sandbox.aks import Fault
 from tests.azure import Azure, access, azure, scale, verb
 
@@ -127,6 +128,34 @@ async def test_a_scale_is_begun_followed_and_ends(made: Azure) -> None:
     work = (await made.cloud.read(CloudAsk())).pool("work")
     assert work is not None
     assert (work.count, len(made.aks.pools["work"].machines)) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (429, ThrottledError),
+        (503, TransientError),
+        (500, TransientError),
+        (404, GoneError),
+        (403, ForbiddenError),
+        (200, TransientError),
+    ],
+)
+async def test_whatever_an_operations_address_answers_is_one_of_our_errors(
+    made: Azure, status: int, kind: type[RemoteError]
+) -> None:
+    """The SDK raises statuses of a look at an operation outside its own family of errors; 200 here is JSON without a status."""
+    begun = await made.cloud.write(scale(4), within=WITHIN)
+    made.double.faults.append(
+        Fault(path="/operations/", status=status, times=9, headers={"Retry-After": "7"} if status == 429 else {})
+    )
+
+    with pytest.raises(kind) as caught:
+        await made.cloud.follow(begun.token, within=WITHIN)
+
+    assert type(caught.value) is kind
+    if isinstance(caught.value, ThrottledError):
+        assert caught.value.retry_after == timedelta(seconds=7)
 
 
 async def test_an_operation_is_taken_up_by_its_token_in_another_life(made: Azure) -> None:
@@ -295,6 +324,30 @@ async def test_permissions_are_told_action_by_action(made: Azure) -> None:
     found = await made.cloud.permitted(["Microsoft.ContainerService/managedClusters/read", missing])
 
     assert found == {"Microsoft.ContainerService/managedClusters/read": True, missing: False}
+
+
+async def test_what_lies_on_other_scopes_is_tried_there(made: Azure) -> None:
+    """Machines are in the node resource group, operations and the activity log on the subscription: the cluster's own roles say nothing of them."""
+    machine, operation, log = MACHINE_READS[0], OPERATION_READ, LOG_READ
+    subscription = f"/subscriptions/{made.aks.subscription}"
+
+    granted = await made.cloud.tried()
+    made.double.denied = {machine, operation, log}
+    again = made.again()
+    missing = dict(await again.tried())
+    await again.close()
+
+    assert granted == {machine: "", operation: "", log: ""}
+    assert missing.pop(machine).startswith(f"{subscription}/resourcegroups/mc_")
+    assert missing == {operation: subscription, log: subscription}
+
+
+async def test_a_cluster_without_machines_has_nothing_to_try_with(made: Azure) -> None:
+    """An empty answer is no missing permission."""
+    for pool in made.aks.pools.values():
+        pool.machines.clear()
+
+    assert set(await made.cloud.tried()) == {OPERATION_READ, LOG_READ}
 
 
 async def test_an_identity_that_entra_does_not_know_is_forbidden(made: Azure) -> None:

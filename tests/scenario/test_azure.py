@@ -19,6 +19,7 @@ import yaml
 
 from responder.app import App, assembled
 from responder.model.incident import Incident, Signal, SignalKind
+from responder.policy.roles import MACHINE_READS, OPERATION_READ
 from responder.sandbox import SandboxCluster, Timings
 from responder.sandbox.aks import SandboxAzure
 from responder.sandbox.aks_state import Aks
@@ -155,6 +156,23 @@ async def test_a_stopped_cluster_is_started_with_one_approval_and_proven(tmp_pat
         assert "start cluster" in await made.said(recovered)
 
 
+async def test_an_operation_that_may_not_be_followed_ends_by_the_clusters_own_state(tmp_path: Path) -> None:
+    """Operations lie on the subscription. A role on the cluster alone must not leave a rung waiting for an end that it may never read."""
+    async with installed(tmp_path) as made:
+        made.aks.power, made.cluster.faults.status = "Stopped", 503
+        made.double.denied = {OPERATION_READ}
+        await made.alert()
+
+        await made.approve(await made.until("approval"))
+        await made.until("acting", "verifying")
+        made.cluster.faults.status = 0
+        recovered = await made.until("recovered")
+
+        assert [(run.rung, str(run.outcome)) for run in recovered.runs if not run.skipped] == [("cluster.start", "done")]
+        assert "a bug or surprise" not in await made.said(recovered)
+        assert [one.path.rsplit("/", 1)[1] for one in made.double.writes()] == ["start"]
+
+
 async def test_evidence_is_taken_inside_a_cluster_that_runs_and_does_not_answer_us(tmp_path: Path) -> None:
     """run_command, the last resort; nothing else is sent to ARM, since ARM says that all is well."""
     async with installed(tmp_path) as made:
@@ -215,3 +233,18 @@ async def test_the_doctor_names_the_missing_permission_and_its_rung(tmp_path: Pa
         assert [str(one) for one in lacks] == [
             "Microsoft.ContainerService/managedClusters/start/action (cluster-unreachable/cluster.start)"
         ]
+
+
+async def test_the_doctor_names_what_is_missing_on_other_scopes_than_the_clusters(tmp_path: Path) -> None:
+    """Where it is missing, and the rungs that need it: whether a machine runs is asked in the node resource group, an operation's end on the subscription."""
+    async with installed(tmp_path, act=["cluster-unreachable", "node-not-ready"]) as made:
+        made.double.denied = {OPERATION_READ, MACHINE_READS[0]}
+
+        lacks = {one.action: one for one in await made.app.permissions.missing_in_cloud("prod")}
+
+        assert set(lacks) == {OPERATION_READ, MACHINE_READS[0]}
+        assert lacks[MACHINE_READS[0]].rungs == ("reading", "node-not-ready/replace")
+        assert "/resourcegroups/mc_" in str(lacks[MACHINE_READS[0]])
+        assert str(lacks[OPERATION_READ]).startswith(
+            f"{OPERATION_READ} on /subscriptions/{made.aks.subscription} (cluster-unreachable/"
+        )

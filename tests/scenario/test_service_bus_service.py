@@ -95,11 +95,16 @@ async def test_a_dead_broker_leaves_readiness_and_webhooks_alone(with_source: Wo
     await world.until(lambda: broker.connections > 1)
 
     ready, _, _ = await world.call("GET", "/readyz", token="")
+    _, examined, _ = await world.call("GET", "/v1/doctor")
     taken = await world.alert("KubePodCrashLooping", namespace="shop", pod="x")
     async with asyncio.timeout(15):
         await world.stop()
 
     assert (ready, taken) == (200, 202)
+    (said,) = [one for one in examined["findings"] if one["what"] == "source bus"]
+    assert not said["well"]
+    assert said["said"]
+    assert "its queue" in said["advice"]
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -109,10 +109,42 @@ def test_the_guide_is_a_script_that_runs_with_this_installations_names(tmp_path:
     ):
         assert part in text, part
     assert "t0k3n" not in script
+    assert "?" not in "".join(line for line in script.splitlines() if line.startswith("#")), "comments say what they mean"
     for line in (one for one in asked if "appRoles" in one):
         assert json.loads(
             subprocess.run(["bash", "-c", f'set -- {line}; echo "${{@: -1}}"'], capture_output=True, text=True, check=True).stdout
         )
+
+
+def test_the_guide_gives_each_role_where_azure_looks_for_it(tmp_path: Path) -> None:
+    """Machines are in the node resource group, operations lie on the subscription, writes are for armed rules and only on the clusters they are armed for."""
+    other = CLUSTER.replace(OURS, "00000000-0000-0000-0000-00000000000b").replace("aks-prod", "aks-test")
+    config = {
+        **WHOLE,
+        "clusters": {**WHOLE["clusters"], "test": {"resource_id": other, "kubeconfig": "k"}},
+        "home": {"cluster": "prod"},
+        "act": [{"rule": "node-not-ready", "where": ['cluster="test"']}],
+        "channels": {"people": {"kind": "teams", "url": {"env": "T"}}},
+        "policies": {"on-call": {"levels": [{"channels": ["people"]}]}},
+        "routes": {"default": "on-call"},
+    }
+    shadow = guide(tmp_path, WHOLE)[1]
+    code, script, said = guide(tmp_path, config)
+
+    assert (code, said) == (0, "")
+    result, asked = ran(tmp_path, script, WEBHOOK_TOKEN="t", RESPONDER_TOKEN="x", RESPONDER_URL="u")
+
+    assert result.returncode == 0, result.stderr
+    given = {line.split("--role ")[1].split(" --output")[0] for line in asked if "assignment create" in line}
+    group = "/subscriptions/{}/resourceGroups/answer"
+    assert {f"Responder\\ AKS\\ reader --scope {one}" for one in (CLUSTER, other)} <= given
+    assert {f"Responder\\ AKS\\ operations\\ reader --scope {one.rsplit('/', 6)[0]}" for one in (CLUSTER, other)} <= given
+    assert {f"Responder\\ machine\\ reader --scope {group.format(one.split('/')[2])}" for one in (CLUSTER, other)} <= given
+    assert [one for one in given if "pools" in one] == [f"Responder\\ AKS\\ pools --scope {other}"]
+    made = [line for line in asked if "definition create" in line]
+    assert all(OURS in line and "00000000000b" in line and "/SUBSCRIPTION" not in line for line in made), made
+    assert "# node-not-ready/replace" in script
+    assert "Responder AKS pools" not in shadow
 
 
 def test_what_the_configuration_does_not_say_is_asked_for(tmp_path: Path) -> None:

@@ -35,7 +35,16 @@ from responder.model.cloud import (
     OperationState,
     PoolSnapshot,
 )
-from responder.model.errors import ContestedError, GoneError, RejectedError, RemoteError, ThrottledError, TransientError
+from responder.model.errors import (
+    ContestedError,
+    ForbiddenError,
+    GoneError,
+    RejectedError,
+    RemoteError,
+    ThrottledError,
+    TransientError,
+)
+from responder.policy.roles import LOG_READ, OPERATION_READ
 from responder.retrying import repeated
 
 T = TypeVar("T")
@@ -47,6 +56,7 @@ KEPT_FOR = timedelta(seconds=15)
 LONG_FOR = timedelta(seconds=60)
 """The same for what changes by the hour: maintenance windows, Resource Health, the activity log."""
 
+NO_OPERATION = "00000000-0000-0000-0000-000000000000"
 QUIET_AT_MOST = timedelta(minutes=2)
 MOST_LOG_BYTES = 1 << 20
 
@@ -166,11 +176,14 @@ class AksCloud:
 
     async def _operation(self, busy: OperationSnapshot) -> OperationSnapshot:
         """Ask the activity log who began what is at work, and when; else it began when we first saw it, or before."""
+        told = await self._get(self._log(), "activity", "read the activity log of", keep=LONG_FOR)
+        return make.began(busy, told, self.resource_id, ours=self._identity.access.client_id) or self._only_seen(busy)
+
+    def _log(self) -> str:
         since = (self._now() - timedelta(hours=24)).strftime("%Y-%m-%dT%H:%M:%SZ")
         chosen = quote(f"eventTimestamp ge '{since}' and resourceUri eq '{self.resource_id}'", safe="'")
-        where = f"/subscriptions/{self._subscription}/providers/Microsoft.Insights/eventtypes/management/values?api-version=2015-04-01&$filter={chosen}"
-        told = await self._get(where, "activity", "read the activity log of", keep=LONG_FOR)
-        return make.began(busy, told, self.resource_id, ours=self._identity.access.client_id) or self._only_seen(busy)
+        where = f"/subscriptions/{self._subscription}/providers/Microsoft.Insights/eventtypes/management/values"
+        return f"{where}?api-version=2015-04-01&$filter={chosen}"
 
     def _watch(self, busy: OperationSnapshot | None) -> None:
         if busy is None:
@@ -185,6 +198,33 @@ class AksCloud:
         """See ``ports.Cloud``."""
         where = f"{self.resource_id}/providers/Microsoft.Authorization/permissions?api-version=2022-04-01"
         return make.permitted(await self._get(where, "permissions", "list our permissions on"), actions)
+
+    async def tried(self) -> Mapping[str, str]:
+        """See ``ports.Cloud``; what does not exist answers 404 to who may read it, and 403 to who may not."""
+        found: dict[str, str] = {}
+        subscription = f"/subscriptions/{self._subscription}"
+        location = (await self._managed_cluster()).location
+        operation = f"{subscription}/providers/Microsoft.ContainerService/locations/{location}/operations/{NO_OPERATION}"
+        operation += f"?api-version={API_VERSION}"
+        found[OPERATION_READ] = "" if await self._may(operation, "operation 0", "read operations for") else subscription
+        found[LOG_READ] = "" if await self._may(self._log(), "activity", "read the activity log of") else subscription
+        for pool in await self._pools():
+            machine = next((one for one in await self._machines(pool.name) if one.resource_id), None)
+            if machine is not None:
+                view = f"{machine.resource_id}/instanceView?api-version=2024-07-01"
+                may = await self._may(view, f"machine {machine.resource_id}", "read the instance view of")
+                found[make.machine_read(machine.resource_id)] = "" if may else make.group_of(machine.resource_id)
+                break
+        return found
+
+    async def _may(self, path: str, key: str, operation: str) -> bool:
+        try:
+            await self._get(path, key, operation)
+        except GoneError:
+            return True
+        except ForbiddenError:
+            return False
+        return True
 
     async def user_credential(self) -> bytes:
         """Return the cluster's user kubeconfig: its address and CA; who we are comes from Entra.
@@ -282,7 +322,7 @@ class AksCloud:
                 poller = await self._begin(client, write, rest)
                 method = poller.polling_method()
                 if not method.finished():
-                    await method.update_status()
+                    await self._updated(method)
                 if not method.finished():
                     return OperationResult(state=OperationState.RUNNING)
                 try:
@@ -298,6 +338,16 @@ class AksCloud:
         if found.state is not OperationState.RUNNING:
             self._forget()
         return found
+
+    async def _updated(self, method: Any) -> None:
+        """Look once at an operation. What its address answers beside 2xx the SDK raises as an error of no family, and without its answer."""
+        try:
+            await method.update_status()
+        except self._core.BadStatus as error:
+            answer = method._pipeline_response.http_response  # noqa: SLF001 - as the SDK's own loop does
+            raise self._core.HttpResponseError(message=str(error), response=answer) from error
+        except self._core.BadResponse as error:
+            raise TransientError(str(error), system=SYSTEM, operation="follow an operation on", target=self.name) from error
 
     # --- the wire
 
@@ -398,6 +448,9 @@ class _Core:
         self.AzureError: type[Exception] = exceptions.AzureError
         self.HttpResponseError: type[Exception] = exceptions.HttpResponseError
         self.MatchConditions = importlib.import_module("azure.core").MatchConditions
+        polling = importlib.import_module("azure.core.polling.base_polling")
+        self.BadStatus: type[Exception] = polling.BadStatus
+        self.BadResponse: type[Exception] = polling.BadResponse
         self.HttpRequest = importlib.import_module("azure.core.rest").HttpRequest
 
 

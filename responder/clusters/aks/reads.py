@@ -18,6 +18,7 @@ from responder.model.cloud import (
     OperationSnapshot,
     PoolSnapshot,
 )
+from responder.policy.roles import MACHINE_READS
 
 _ID = re.compile(
     r"/subscriptions/(?P<subscription>[^/]+)/resourcegroups/(?P<group>[^/]+)/providers/microsoft\.containerservice/managedclusters/(?P<name>[^/]+)/?",
@@ -46,6 +47,16 @@ def parts(resource_id: str) -> tuple[str, str, str]:
             "/subscriptions/…/resourceGroups/…/providers/Microsoft.ContainerService/managedClusters/…"
         )
     return found["subscription"], found["group"], found["name"]
+
+
+def machine_read(resource_id: str) -> str:
+    """Return the permission that a virtual machine's instance view takes: of a scale set, or of its own."""
+    return MACHINE_READS[0] if "/virtualmachinescalesets/" in resource_id.lower() else MACHINE_READS[1]
+
+
+def group_of(resource_id: str) -> str:
+    """Return the resource group that a resource is in: ``/subscriptions/…/resourceGroups/…``."""
+    return "/".join(resource_id.split("/")[:5])
 
 
 def cluster(raw: Any, resource_id: str) -> CloudSnapshot:

@@ -69,6 +69,7 @@ class ServiceBusSource:
 
     Attributes:
         name: The source's configured name.
+        problem: See ``ports.Source``.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class ServiceBusSource:
         self._stored = stored
         self._stopping = asyncio.Event()
         self._connected: set[int] = set()
+        self.problem = "not connected yet"
         self._metrics.bus_connected.labels(name).set(0)
         for event in ("received", "known", "lock_lost", *Settle):
             self._metrics.bus_messages.labels(name, event)
@@ -137,6 +139,7 @@ class ServiceBusSource:
             self._metrics.bus_connected.labels(self.name).set(len(self._connected))
             if self._stopping.is_set():
                 break
+            self.problem = "" if self._connected else problem
             again = random.uniform(0.5, 1.0) * pause  # noqa: S311 - spreads reconnects of replicas, guards nothing
             logger().warning("source_disconnected", source=self.name, problem=problem, again_in_seconds=round(again, 1))
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -180,6 +183,7 @@ class ServiceBusSource:
                         heard_at = now()
                     if number not in self._connected:
                         self._connected.add(number)
+                        self.problem = ""
                         self._metrics.bus_connected.labels(self.name).set(len(self._connected))
                         logger().info("source_connected", source=self.name, entity=self._bus.access.entity)
                 elif not any(one.verdict is not None for one in hand):
