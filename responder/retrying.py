@@ -5,6 +5,7 @@ Nothing here may wrap a write that is not idempotent.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -51,14 +52,26 @@ async def repeated(
     Raises:
         TransientError: The last one (or ``on``), when it never worked.
     """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        return await read()  # nearly always all there is to it: what repeats costs more than many a read
+    except on as error:
+        if attempts <= 1:
+            raise
+        failed: Exception | None = error
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(on),
-        stop=stop_after_attempt(attempts) | stop_before_delay(within.total_seconds()),
+        stop=stop_after_attempt(attempts) | stop_before_delay(max(0.0, within.total_seconds() - (loop.time() - began))),
         wait=lambda state: _wait(state, pause.total_seconds()),
         reraise=True,
     )
 
     async def once() -> R:
+        nonlocal failed
+        if failed is not None:
+            first, failed = failed, None
+            raise first
         return await read()  # a plain function that returns an awaitable is not awaited by tenacity
 
     return await retrying(once)

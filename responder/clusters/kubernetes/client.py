@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import aiohttp
@@ -57,6 +58,10 @@ class _Status(msgspec.Struct):
 
 class _ListMeta(msgspec.Struct):
     continue_: str | None = msgspec.field(name="continue", default=None)
+
+
+class _Envelope(msgspec.Struct):
+    metadata: _ListMeta
 
 
 @dataclass(slots=True)
@@ -358,16 +363,22 @@ def _tls(configuration: Configuration) -> ssl.SSLContext:
 
 def _decoded(body: bytes, kind: type[T], path: str) -> T:
     try:
-        return msgspec.json.decode(body, type=kind)
+        found: T = _decoder(kind).decode(body)
     except msgspec.DecodeError as error:
         raise TransientError(f"an answer that is not understood: {error}", system=SYSTEM, operation="GET", target=path) from error
+    return found
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(kind)
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
 def _continue(body: bytes) -> str:
-    class Envelope(msgspec.Struct):
-        metadata: _ListMeta
-
-    return msgspec.json.decode(body, type=Envelope).metadata.continue_ or ""
+    return _ENVELOPE.decode(body).metadata.continue_ or ""
 
 
 def _refused(status: int, answer: bytes, headers: Mapping[str, str], method: str, path: str) -> RemoteError:

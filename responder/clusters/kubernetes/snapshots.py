@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -133,16 +132,14 @@ def _container(spec: k.ContainerSpec, role: str, status: k.ContainerStatus) -> C
 
 def template_digest(template: Mapping[str, Any]) -> str:
     """Return what tells templates apart: all of it but hashes, restart stamps and our own annotations."""
-    plain = copy.deepcopy(dict(template))
-    metadata = dict(plain.get("metadata") or {})
-    metadata.pop("creationTimestamp", None)
+    metadata = template.get("metadata") or {}
     labels = {name: value for name, value in (metadata.get("labels") or {}).items() if name not in HASH_LABELS}
     annotations = {
         name: value
         for name, value in (metadata.get("annotations") or {}).items()
         if name != RESTARTED_AT and not name.startswith("responder/")
     }
-    said = msgspec.json.encode([labels, annotations, _plain(plain.get("spec") or {})], order="sorted")
+    said = msgspec.json.encode([labels, annotations, _plain(template.get("spec") or {})], order="sorted")
     return hashlib.blake2b(said, digest_size=12).hexdigest()
 
 

@@ -96,6 +96,21 @@ def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequ
     db.exec_driver_sql(statement, _cleaned(table, tuple(columns), rows))
 
 
+def insert_new_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows unless their key, the first column, exists; as ``insert_rows``. In the order of their keys: see ``lock_rows``."""
+    if not rows:
+        return
+    unique = {row[0]: row for row in rows}
+    wanted = [unique[key] for key in sorted(unique)]
+    if db.dialect.name == "postgresql":
+        unless = postgresql.insert(table).on_conflict_do_nothing(index_elements=[columns[0]])
+        db.execute(unless, [dict(zip(columns, row, strict=True)) for row in wanted])
+        return
+    marks = ", ".join("?" * len(columns))
+    statement = f"insert into {table.name} ({', '.join(columns)}) values ({marks}) on conflict ({columns[0]}) do nothing"  # noqa: S608 - our own names
+    db.exec_driver_sql(statement, _cleaned(table, tuple(columns), wanted))
+
+
 def update_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, key: str) -> None:
     """Set these columns of rows, each with its values in their order and its key last. Locks must be held already, in the keys' order."""
     if not rows:

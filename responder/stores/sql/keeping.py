@@ -8,15 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Mode
 from responder.model.storing import ModeRow
 from responder.stores.sql import incidents, tables
 from responder.stores.sql.codec import instant, maybe_millis, millis, squeeze, stretch
-from responder.stores.sql.dialect import insert_new, upsert, upsert_all
+from responder.stores.sql.dialect import among, insert_new_rows, insert_rows, upsert, upsert_all
 
 E = tables.evidence
 ITEM_BYTES = 1 << 20
@@ -24,6 +25,7 @@ INCIDENT_BYTES = 16 << 20
 FULL = "not kept: the incident's evidence is full (16 MiB)"
 MADE_ROOM = "dropped to make room for a newer opening's evidence (16 MiB an incident)"
 AT_ONCE = 500
+_COLUMNS = ("incident", "opening", "name", "media_type", "digest", "size_bytes", "truncated", "problem", "at")
 
 
 def keep_evidence(db: Connection, now: int, incident: str, opening: int, items: Sequence[EvidenceItem]) -> None:
@@ -33,10 +35,12 @@ def keep_evidence(db: Connection, now: int, incident: str, opening: int, items: 
     newest rung. Within one opening the first items stay: they were seen before anything was done. An item captured again (a crash between
     capture and commit) takes its old one's place.
     """
-    names = [one.name for one in items]
-    db.execute(delete(E).where(E.c.incident == incident, E.c.opening == opening, E.c.name.in_(names)))
+    unique = {item.name: item for item in items}
+    db.execute(delete(E).where(E.c.incident == incident, E.c.opening == opening, among(db, E.c.name, sorted(unique))))
     used = int(db.execute(select(func.sum(E.c.size_bytes)).where(E.c.incident == incident)).scalar() or 0)
-    for one in {item.name: item for item in items}.values():
+    rows: list[tuple[Any, ...]] = []
+    blobs: list[tuple[Any, ...]] = []
+    for one in unique.values():
         wanted = min(ITEM_BYTES, len(one.content))
         if used + wanted > INCIDENT_BYTES:
             used -= _make_room(db, incident, opening, used + wanted - INCIDENT_BYTES)
@@ -45,21 +49,16 @@ def keep_evidence(db: Connection, now: int, incident: str, opening: int, items: 
         digest = ""
         if content:
             digest = hashlib.blake2b(content, digest_size=20).hexdigest()
-            insert_new(db, tables.blobs, {"digest": digest, "body": squeeze(content), "at": now}, key="digest")
-        db.execute(
-            insert(E).values(
-                incident=incident,
-                opening=opening,
-                name=one.name,
-                media_type=one.media_type,
-                digest=digest,
-                size_bytes=len(content),
-                truncated=one.truncated or cut,
-                problem=one.problem or (FULL if cut and not content else ""),
-                at=millis(one.taken_at),
+            blobs.append((digest, squeeze(content), now))
+        problem = one.problem or (FULL if cut and not content else "")
+        rows.append(
+            (
+                incident, opening, one.name, one.media_type, digest, len(content), one.truncated or cut, problem, millis(one.taken_at)
             )
-        )
+        )  # fmt: skip
         used += len(content)
+    insert_new_rows(db, tables.blobs, ("digest", "body", "at"), blobs)
+    insert_rows(db, E, _COLUMNS, rows)
 
 
 def _make_room(db: Connection, incident: str, opening: int, wanted: int) -> int:

@@ -11,7 +11,7 @@ from responder.model.reason import Reason
 from responder.model.storing import Scopes, StormCounts
 from responder.policy import storms
 from responder.stores.sql import incidents, tables
-from responder.stores.sql.codec import pack, span, unpack_incident
+from responder.stores.sql.codec import pack, span, unpack, unpack_incident
 
 T = tables.incidents
 S = tables.signals
@@ -32,9 +32,9 @@ def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
         return seed.id
     if row.phase in OVER:
         return ""
-    known = set(unpack_incident(row.state, row.state_v).causes) | _told(db, row.id)
+    known = set(unpack_incident(row.state, row.state_v).causes)
     for cause in seed.causes:
-        if cause not in known:
+        if cause not in known and not _told(db, row.id, cause):
             body = pack({"cause": cause, "detail": seed.detail, "child": child})
             values = {"incident": row.id, "kind": str(SignalKind.FIRED), "at": now, "by": "responder", "body": body}
             db.execute(insert(S).values(**values))
@@ -42,8 +42,11 @@ def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
     return str(row.id)
 
 
-def _told(db: Connection, parent: str) -> set[str]:
-    return {str(one.body["cause"]) for one in incidents.signals_of(db, parent) if "cause" in one.body}
+def _told(db: Connection, parent: str, cause: str) -> bool:
+    """Tell whether a parent was told of a cause already; a storm's hundreds ask, so only what names it is read as JSON."""
+    said = pack(cause)
+    bodies = db.execute(select(S.c.body).where(S.c.incident == parent, S.c.kind == str(SignalKind.FIRED))).scalars().all()
+    return any(unpack(body, dict).get("cause") == cause for body in bodies if said in body)
 
 
 def held_by(db: Connection, incident: Incident, scopes: Scopes) -> tuple[Reason, str] | None:
