@@ -159,7 +159,8 @@ class ClusterView(Protocol):
         Args:
             target: What.
             displaced: Of a node: workloads whose pods had to leave it earlier; they are read too, also when the node is gone.
-            shared: What concerns the whole namespace may be some seconds old, as read for another target; never for a permit.
+            shared: What concerns the whole namespace, and where many of its targets are read these too, may be some seconds old, as read for another
+                target; never for a permit, nor after a rung of ours.
 
         Raises:
             RemoteError: When the target itself could not be read. A side read that fails is a gap, not an error.

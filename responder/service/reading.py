@@ -231,7 +231,7 @@ class Reader:
                 return None, f"cluster {incident.target.cluster or '(none)'} is not configured"
             try:
                 snapshot = await self.snapshot(
-                    incident.target, displaced=incident.displaced, still=still, pool=incident.pool, shared=True
+                    incident.target, displaced=incident.displaced, still=still, pool=incident.pool, shared=not incident.runs
                 )
             except _NotWantedError:
                 return None, ""

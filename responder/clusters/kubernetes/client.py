@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import msgspec
@@ -192,6 +192,11 @@ class KubernetesClient:
                     raise
         return []
 
+    async def page(self, path: str, kind: type[T]) -> T | None:
+        """GET a list that fits into a page; None when it has more."""
+        body = await self._page(path, {}, READ_WITHIN)
+        return None if _continue(body) else _decoded(body, kind, path)
+
     async def _page(self, path: str, query: Mapping[str, str], within: timedelta) -> bytes:
         asked = {**query, "limit": str(PAGE)}
 
@@ -276,7 +281,14 @@ class KubernetesClient:
         timeout = aiohttp.ClientTimeout(total=within.total_seconds(), connect=min(3.0, within.total_seconds()))
         proxy = configuration.proxy or None
         async with self._open(configuration).request(
-            method, url, params=dict(query or {}), data=data, headers=headers, timeout=timeout, allow_redirects=False, proxy=proxy
+            method,
+            url,
+            params=dict(query) if query else None,
+            data=data,
+            headers=headers,
+            timeout=timeout,
+            allow_redirects=False,
+            proxy=proxy,
         ) as response:
             if most is None:
                 return response.status, await response.read(), response.headers
@@ -363,7 +375,7 @@ def _tls(configuration: Configuration) -> ssl.SSLContext:
 
 def _decoded(body: bytes, kind: type[T], path: str) -> T:
     try:
-        found: T = _decoder(kind).decode(body)
+        found: T = _decoder(cast("Any", kind)).decode(body)
     except msgspec.DecodeError as error:
         raise TransientError(f"an answer that is not understood: {error}", system=SYSTEM, operation="GET", target=path) from error
     return found

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-import yaml
 
 from responder.actions.failing import ends_badly, failing_pods
 from responder.actions.nodes import verdicts
-from responder.clusters.kubernetes import redact
+from responder.clusters.kubernetes import redact, yaml_text
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.model.cluster import NodeDetail, PodSnapshot, Snapshot
 from responder.model.errors import RemoteError
@@ -25,8 +24,6 @@ MOST_PODS = 3
 MOST_BYTES = 1 << 20
 TAIL_LINES = 5_000
 LOG_WITHIN = timedelta(seconds=15)
-_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""libyaml's, where PyYAML was built with it: ten times as fast, and a storm's evidence is mostly YAML."""
 
 
 async def capture(client: KubernetesClient, snapshot: Snapshot, *, now: datetime) -> Sequence[EvidenceItem]:
@@ -41,7 +38,7 @@ async def capture(client: KubernetesClient, snapshot: Snapshot, *, now: datetime
         _log(client, pod, name, previous=previous, now=now)
         for pod in sick
         for name in _containers(pod, now=now)
-        for previous in (False, True)
+        for previous in ((False, True) if _ran_before(pod, name) else (False,))
     ]
     jobs += [
         _object(client, f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}", f"object/Pod/{pod.name}", now=now) for pod in sick
@@ -58,6 +55,12 @@ def _containers(pod: PodSnapshot, *, now: datetime) -> list[str]:
     ephemeral = [one.name for one in pod.containers if one.role == "ephemeral"]
     main = [one.name for one in pod.containers if one.role == "main"]
     return [*(bad or main[:1]), *ephemeral]
+
+
+def _ran_before(pod: PodSnapshot, container: str) -> bool:
+    """Tell whether there may be a log of an earlier life: not when it is known never to have ended."""
+    one = next((one for one in pod.containers if one.name == container), None)
+    return one is None or one.restarts > 0 or one.finished_at is not None or one.terminated
 
 
 def _paths(snapshot: Snapshot) -> list[tuple[str, str]]:
@@ -94,12 +97,11 @@ async def _log(client: KubernetesClient, pod: PodSnapshot, container: str, *, pr
 async def _object(client: KubernetesClient, path: str, name: str, *, now: datetime) -> EvidenceItem:
     try:
         content, more = await client.raw(path, most=MOST_BYTES)
-        data = redact.value(msgspec.json.decode(content))
+        body = yaml_text.dump(redact.value(msgspec.json.decode(content)))
     except RemoteError as error:
         return EvidenceItem(name=name, taken_at=now, problem=str(error))
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         return EvidenceItem(name=name, taken_at=now, problem=f"not understood: {error}")
-    body = yaml.dump(data, Dumper=_DUMPER, sort_keys=False, allow_unicode=True).encode()
     return EvidenceItem(
         name=f"{name}.yaml", media_type="application/yaml", content=body[:MOST_BYTES], truncated=more, taken_at=now
     )

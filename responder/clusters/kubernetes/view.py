@@ -14,6 +14,7 @@ import msgspec
 from responder.clusters.kubernetes import snapshots as make
 from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.client import KubernetesClient
+from responder.clusters.kubernetes.crowd import Crowd, Crowds
 from responder.clusters.kubernetes.evidence import capture
 from responder.clusters.kubernetes.nodes import NodeReader
 from responder.clusters.kubernetes.roll import Roll
@@ -75,6 +76,7 @@ class KubernetesView:
         self._roll = Roll(client, path_of)
         self._captures = asyncio.Semaphore(CAPTURES_AT_ONCE)
         self._shared = Shared(now=now)
+        self._crowds = Crowds(client, path_of, self._shared, now=now)
         self._node_reader = NodeReader(name, client, top=self._tops_of_pod, now=now)
 
     # --- target resolution
@@ -285,21 +287,23 @@ class KubernetesView:
             return await self._bare_snapshot(target, read_at)
         if kind not in {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}:
             return await self._other_snapshot(target, read_at)
-        try:
-            raw = await self._client.read(path_of(kind, target.namespace, target.name), k.Workload)
-        except GoneError:
-            return Snapshot(target=target, read_at=read_at, gone=True)
+        crowd = await self._crowds.of(kind, target.namespace) if shared else None
+        raw = crowd.workloads.get(target.name) if crowd is not None else None
+        if raw is None or crowd is None:  # not in the list: it is new, or it is gone, which only its own answer says
+            crowd = None
+            try:
+                raw = await self._client.read(path_of(kind, target.namespace, target.name), k.Workload)
+            except GoneError:
+                return Snapshot(target=target, read_at=read_at, gone=True)
+        else:
+            read_at = min(read_at, crowd.read_at)
         gaps: dict[str, str] = {}
         ns, selector = target.namespace, make.selector_text(raw.spec.selector)
         labels = {
             str(name): str(value) for name, value in ((raw.spec.template.get("metadata") or {}).get("labels") or {}).items()
         }
-        empty_sets: list[k.Workload] = []
-        sets, pods, services = await asyncio.gather(
-            self._side(
-                gaps, "revisions", self._replica_sets(ns, selector) if kind == "Deployment" else _nothing(empty_sets), empty_sets
-            ),
-            self._side(gaps, "pods", self._pods(ns, selector), list[k.Pod]()),
+        (owned_sets, own_pods), services = await asyncio.gather(
+            self._belonging(kind, raw, selector, gaps, crowd),
             self._side(gaps, "services", self._services(ns, labels, shared), list[ServiceSnapshot]()),
         )
         hpas, pdbs, quotas, mark = await asyncio.gather(
@@ -310,9 +314,7 @@ class KubernetesView:
             self._side(gaps, "quotas", self._near(shared, f"quotas/{ns}", lambda: self._quotas(ns)), list[k.Quota]()),
             self._side(gaps, "namespace", self._near(shared, f"namespace/{ns}", lambda: self._namespace_mark(ns)), None),
         )
-        owned_sets = [one for one in sets if _owned(one.metadata, raw.metadata.uid)]
-        owners = {raw.metadata.uid} if kind != "Deployment" else {one.metadata.uid for one in owned_sets}
-        mine = [make.pod(one) for one in pods if _owned_by_any(one.metadata, owners)]
+        mine = [make.pod(one) for one in own_pods]
         digest = make.template_digest(raw.spec.template)
         revisions: list[RevisionSnapshot] = [make.replica_set_revision(one, current=digest) for one in owned_sets]
         if kind in {"StatefulSet", "DaemonSet"}:
@@ -344,6 +346,23 @@ class KubernetesView:
             events=tuple(events),
             gaps=gaps,
         )
+
+    async def _belonging(
+        self, kind: str, raw: k.Workload, selector: str, gaps: dict[str, str], crowd: Crowd | None
+    ) -> tuple[list[k.Workload], list[k.Pod]]:
+        """Return a workload's own ReplicaSets and pods."""
+        ns, uid = raw.metadata.namespace, raw.metadata.uid
+        if crowd is not None:
+            sets = crowd.sets(raw) if kind == "Deployment" else []
+            return sets, crowd.pods(raw, [one.metadata.uid for one in sets] if kind == "Deployment" else [uid])
+        empty: list[k.Workload] = []
+        listed, pods = await asyncio.gather(
+            self._side(gaps, "revisions", self._replica_sets(ns, selector) if kind == "Deployment" else _nothing(empty), empty),
+            self._side(gaps, "pods", self._pods(ns, selector), list[k.Pod]()),
+        )
+        sets = [one for one in listed if _owned(one.metadata, uid)]
+        owners = {uid} if kind != "Deployment" else {one.metadata.uid for one in sets}
+        return sets, [one for one in pods if _owned_by_any(one.metadata, owners)]
 
     async def _bare_snapshot(self, target: Target, read_at: datetime) -> Snapshot:
         try:

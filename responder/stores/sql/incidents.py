@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
 
 from responder.model.alert import Alert
 from responder.model.errors import InvariantError
@@ -28,7 +28,7 @@ from responder.stores.sql.codec import (
     unpack,
     unpack_incident,
 )
-from responder.stores.sql.dialect import among, insert_new, insert_rows, lock_rows
+from responder.stores.sql.dialect import among, insert_new, insert_rows, lock_rows, update_rows
 from responder.stores.sql.due import earliest
 
 T = tables.incidents
@@ -65,7 +65,7 @@ def open_all(db: Connection, now: int, settle: int, opened: Sequence[tuple[Incid
         text = f"alert {alert.name} fires, says {alert.source}/{alert.source_name}"
         body = pack({"text": text, "data": {"instance": alert.instance, "labels": alert.labels}})
         lines.append((seed.id, now, EntryKind.ALERT.value, Reason.OPENED.value, body))
-    insert_rows(db, tables.timeline, ("incident", "at", "kind", "reason", "body"), lines)
+    insert_rows(db, tables.timeline, _LINE, lines)
 
 
 def pin_new(db: Connection, documents: Mapping[str, Mapping[str, object]]) -> None:
@@ -269,13 +269,25 @@ def wake(db: Connection, now: int, ids: Sequence[str]) -> None:
     db.execute(update(T).where(among(db, T.c.id, ids), tables.UNCLOSED, T.c.wake_at > now).values(wake_at=now))
 
 
+_STEADY = ("mode", "cluster", "target", "symptom", "parent", "severity", "opened_at", "closed_at", "person_closed")
+"""Columns that few steps change. SQLite writes an index anew for every column that is set, also to what it was."""
+
+_STANDS = select(T.c.fence, T.c.wake, *(T.c[name] for name in _STEADY)).where(T.c.id == bindparam("id_")).with_for_update()
+_CONSUMED = delete(tables.signals).where(tables.signals.c.id.in_(bindparam("ids", expanding=True)))
+_LINE = ("incident", "at", "kind", "reason", "body")
+
+
+def _line(incident: str, entry: Entry) -> tuple[Any, ...]:
+    return incident, millis(entry.at), str(entry.kind), str(entry.reason), pack({"text": entry.text, "data": entry.data})
+
+
 def commit(db: Connection, now: int, step: Transition) -> Committed:
     """Store one step whole, or nothing: behind the fence, and only when its intention is granted.
 
     The wake counter given back is the step's own, also when it is behind: whoever goes on with the incident has not taken in what
     raised it, so the commit that ends the work must still see that it is behind and wake the incident at once (engine.md 4).
     """
-    row = db.execute(select(T.c.fence, T.c.wake).where(T.c.id == step.incident.id).with_for_update()).first()
+    row = db.execute(_STANDS, {"id_": step.incident.id}).first()
     if row is None or row.fence != step.fence:
         return Committed(stored=False, detail="the fence is lost")
     incident = step.incident
@@ -298,9 +310,8 @@ def commit(db: Connection, now: int, step: Transition) -> Committed:
         commands.finish(db, *step.finished)
     commands.undone(db, now, step.undone)
     if step.consumed:
-        db.execute(delete(tables.signals).where(tables.signals.c.id.in_(list(step.consumed))))
-    for entry in step.entries:
-        keep_entry(db, step.incident.id, entry)
+        db.execute(_CONSUMED, {"ids": list(step.consumed)})
+    insert_rows(db, tables.timeline, _LINE, [_line(step.incident.id, entry) for entry in step.entries])
     for tell in step.tells:
         outbox_operations.add(db, now, step.incident, tell)
     closed = incident.phase is Phase.CLOSED
@@ -310,7 +321,9 @@ def commit(db: Connection, now: int, step: Transition) -> Committed:
         values["closed_at"] = maybe_millis(incident.closed_at) or now
     if not step.keep or closed:
         values["lease_until"] = 0
-    db.execute(update(T).where(T.c.id == step.incident.id).values(**values))
+    if all(values[name] == getattr(row, name) for name in _STEADY):  # most steps: their indexes are left alone
+        values = {name: value for name, value in values.items() if name not in _STEADY}
+    update_rows(db, T, tuple(values), [(*values.values(), step.incident.id)], key="id")
     if incident.phase in {Phase.RECOVERED, Phase.CLOSED}:
         parents.let_go(db, now, incident)
     if closed:
@@ -361,7 +374,7 @@ def _end(db: Connection, now: int, incident: Incident) -> None:
 
 def keep_entry(db: Connection, incident: str, entry: Entry) -> None:
     """Append a line to the timeline."""
-    note(db, incident, millis(entry.at), entry.kind, entry.reason, entry.text, entry.data)
+    insert_rows(db, tables.timeline, _LINE, [_line(incident, entry)])
 
 
 def note_entry(db: Connection, now: int, incident: str, entry: Entry) -> None:
@@ -373,7 +386,7 @@ def note_entry(db: Connection, now: int, incident: str, entry: Entry) -> None:
 def note(db: Connection, incident: str, at: int, kind: EntryKind, reason: Reason, text: str, data: Mapping[str, Any]) -> None:
     """Append a line to the timeline."""
     body = pack({"text": text, "data": data})
-    db.execute(insert(tables.timeline).values(incident=incident, at=at, kind=str(kind), reason=str(reason), body=body))
+    insert_rows(db, tables.timeline, _LINE, [(incident, at, str(kind), str(reason), body)])
 
 
 def note_rarely(db: Connection, incident: str, at: int, kind: EntryKind, reason: Reason, text: str) -> None:

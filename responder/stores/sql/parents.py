@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, distinct, func, insert, select, update
+from sqlalchemy import Connection, bindparam, distinct, func, insert, select, update
 
 from responder.model.incident import EntryKind, Incident, Phase, SignalKind
 from responder.model.reason import Reason
@@ -16,6 +16,8 @@ from responder.stores.sql.codec import pack, span, unpack, unpack_incident
 T = tables.incidents
 S = tables.signals
 OVER = ("recovered", "closed")
+_UNCLOSED = select(T.c.id, T.c.phase, T.c.state, T.c.state_v).where(T.c.key == bindparam("key_"), tables.UNCLOSED)
+_TOLD = select(S.c.body).where(S.c.incident == bindparam("parent_"), S.c.kind == str(SignalKind.FIRED))
 
 
 def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
@@ -23,8 +25,7 @@ def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
 
     "" while the last storm's parent is recovered and not closed yet: it takes nobody any more, and whoever asks looks again.
     """
-    query = select(T.c.id, T.c.phase, T.c.state, T.c.state_v).where(T.c.key == seed.key, tables.UNCLOSED)
-    row = db.execute(query).first()
+    row = db.execute(_UNCLOSED, {"key_": seed.key}).first()
     if row is None:
         incidents.open_new(db, now, seed)
         data = {"causes": list(seed.causes), "child": child}
@@ -45,7 +46,7 @@ def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
 def _told(db: Connection, parent: str, cause: str) -> bool:
     """Tell whether a parent was told of a cause already; a storm's hundreds ask, so only what names it is read as JSON."""
     said = pack(cause)
-    bodies = db.execute(select(S.c.body).where(S.c.incident == parent, S.c.kind == str(SignalKind.FIRED))).scalars().all()
+    bodies = db.execute(_TOLD, {"parent_": parent}).scalars().all()
     return any(unpack(body, dict).get("cause") == cause for body in bodies if said in body)
 
 
