@@ -12,7 +12,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+
+import msgspec
 
 from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.client import KubernetesClient
@@ -20,7 +21,6 @@ from responder.clusters.kubernetes.sharing import Shared
 from responder.clusters.kubernetes.snapshots import matches, owner_of
 from responder.model.errors import RemoteError
 
-T = TypeVar("T", k.Workload, k.Pod)
 MANY = 2
 """Workloads of a namespace that were read within ``WINDOW``, from which on it is listed."""
 
@@ -33,22 +33,48 @@ BIG_FOR = 300.0
 MOST_NAMESPACES = 1_000
 
 
+class _Item(msgspec.Struct, gc=False):
+    metadata: k.Meta
+
+
+class _Items(msgspec.Struct, gc=False):
+    items: list[msgspec.Raw] | None = None
+
+
+_ITEM = msgspec.json.Decoder(_Item)
+_WORKLOAD = msgspec.json.Decoder(k.Workload)
+_POD = msgspec.json.Decoder(k.Pod)
+
+
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """What a namespace has of one kind of workload and of what belongs to it, as asked for at ``read_at``."""
+    """What a namespace has of one kind of workload and of what belongs to it, as asked for at ``read_at``.
+
+    Held as the bytes that came, and decoded for who asks: a storm's objects would hold ten times the memory. What is not understood then
+    is a ``TransientError``.
+    """
 
     read_at: datetime
-    workloads: dict[str, k.Workload]
-    _sets: dict[str, list[k.Workload]]
-    _pods: dict[str, list[k.Pod]]
+    _client: KubernetesClient
+    _where: str
+    _workloads: dict[str, msgspec.Raw]
+    _sets: dict[str, list[msgspec.Raw]]
+    _pods: dict[str, list[msgspec.Raw]]
+
+    def workload(self, name: str) -> k.Workload | None:
+        """Return a workload, None when the list did not have it."""
+        found = self._workloads.get(name)
+        return None if found is None else self._client.decoded(_WORKLOAD.decode, found, self._where)
 
     def sets(self, owner: k.Workload) -> list[k.Workload]:
         """Return the ReplicaSets of a Deployment, as its selector finds them."""
-        return [one for one in self._sets.get(owner.metadata.uid, ()) if _selects(owner, one.metadata)]
+        found = [self._client.decoded(_WORKLOAD.decode, one, self._where) for one in self._sets.get(owner.metadata.uid, ())]
+        return [one for one in found if _selects(owner, one.metadata)]
 
     def pods(self, workload: k.Workload, owners: Sequence[str]) -> list[k.Pod]:
         """Return the pods of a workload that one of these owns, by UID, as its selector finds them."""
-        return [one for owner in owners for one in self._pods.get(owner, ()) if _selects(workload, one.metadata)]
+        found = [self._client.decoded(_POD.decode, one, self._where) for owner in owners for one in self._pods.get(owner, ())]
+        return [one for one in found if _selects(workload, one.metadata)]
 
 
 class Crowds:
@@ -91,29 +117,25 @@ class Crowds:
         read_at, with_sets = self._now(), kind == "Deployment"
         try:
             workloads, sets, pods = await asyncio.gather(
-                self._client.page(self._path_of(kind, namespace), k.WorkloadList),
-                self._client.page(self._path_of("ReplicaSet", namespace), k.WorkloadList) if with_sets else _none(),
-                self._client.page(self._path_of("Pod", namespace), k.PodList),
+                self._client.page(self._path_of(kind, namespace), _Items),
+                self._client.page(self._path_of("ReplicaSet", namespace), _Items) if with_sets else _none(),
+                self._client.page(self._path_of("Pod", namespace), _Items),
             )
-        except RemoteError:  # not allowed, or it fails now: each workload is read by itself, and says so
-            workloads = sets = pods = None
-        if workloads is None or sets is None or pods is None:
-            if len(self._big) >= MOST_NAMESPACES:
-                self._big.clear()
-            self._big[name] = asyncio.get_running_loop().time() + BIG_FOR
-            return None
-        return Crowd(
-            read_at,
-            {one.metadata.name: one for one in workloads.items or []},
-            _by_owner(sets.items or []),
-            _by_owner(pods.items or []),
-        )
+            if workloads is not None and sets is not None and pods is not None:
+                named = {_ITEM.decode(one).metadata.name: one for one in workloads.items or []}
+                return Crowd(read_at, self._client, name, named, _by_owner(sets), _by_owner(pods))
+        except (RemoteError, msgspec.DecodeError):  # not allowed, or it fails now: each workload is read by itself, and says so
+            pass
+        if len(self._big) >= MOST_NAMESPACES:
+            self._big.clear()
+        self._big[name] = asyncio.get_running_loop().time() + BIG_FOR
+        return None
 
 
-def _by_owner(items: Sequence[T]) -> dict[str, list[T]]:
-    found: dict[str, list[T]] = {}
-    for one in items:
-        owner = owner_of(one.metadata)
+def _by_owner(listed: _Items) -> dict[str, list[msgspec.Raw]]:
+    found: dict[str, list[msgspec.Raw]] = {}
+    for one in listed.items or []:
+        owner = owner_of(_ITEM.decode(one).metadata)
         if owner is not None:
             found.setdefault(owner.uid, []).append(one)
     return found
@@ -123,5 +145,5 @@ def _selects(workload: k.Workload, meta: k.Meta) -> bool:
     return matches(workload.spec.selector, meta.labels or {})
 
 
-async def _none() -> k.WorkloadList:
-    return k.WorkloadList()
+async def _none() -> _Items:
+    return _Items()

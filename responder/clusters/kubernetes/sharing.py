@@ -14,8 +14,6 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 SHARED_FOR = timedelta(seconds=3)
 MOST_SHARED = 500
-FORGOTTEN_AFTER = SHARED_FOR * 2
-"""By the event loop's clock: when the storm is over, nothing of it is kept."""
 
 
 class Shared:
@@ -37,7 +35,7 @@ class Shared:
             if len(self._kept) >= MOST_SHARED:
                 self._kept = {key: one for key, one in self._kept.items() if now - one[0] < SHARED_FOR}
             held = self._kept[name] = (now, asyncio.ensure_future(read()))
-            asyncio.get_running_loop().call_later(FORGOTTEN_AFTER.total_seconds(), self._forget, name, held)
+            asyncio.get_running_loop().call_later(SHARED_FOR.total_seconds(), self._forget, name, held)
         return cast("T", await asyncio.shield(held[1]))
 
     def _forget(self, name: str, held: object) -> None:

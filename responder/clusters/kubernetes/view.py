@@ -288,7 +288,7 @@ class KubernetesView:
         if kind not in {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}:
             return await self._other_snapshot(target, read_at)
         crowd = await self._crowds.of(kind, target.namespace) if shared else None
-        raw = crowd.workloads.get(target.name) if crowd is not None else None
+        raw = crowd.workload(target.name) if crowd is not None else None
         if raw is None or crowd is None:  # not in the list: it is new, or it is gone, which only its own answer says
             crowd = None
             try:

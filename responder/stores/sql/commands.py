@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from sqlalchemy import Connection, delete, distinct, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, distinct, func, insert, select, update
 
 from responder.model.action import Change
 from responder.model.incident import Command, Incident
@@ -20,6 +20,25 @@ C = tables.claims
 D = tables.changes
 NOT_RUN = ("stopped", "refused", "rejected")
 """Outcomes of rungs that count as not run: they use up no limit."""
+
+# Built once: every judgement asks them, and building a statement costs more than running it.
+_HOLDER = (
+    select(C.c.incident, C.c.identity)
+    .where(C.c.identity.in_(bindparam("identities", expanding=True)), C.c.incident != bindparam("incident_"))
+    .order_by(C.c.at, C.c.identity)
+    .limit(1)
+)
+_RUNNING = select(func.count(distinct(C.c.incident))).where(
+    C.c.scope == bindparam("scope_"), C.c.incident != bindparam("incident_")
+)
+_RECENT = (
+    select(func.count())
+    .select_from(K)
+    .where(
+        K.c.cluster == bindparam("cluster_"), K.c.rule == bindparam("rule_"), K.c.grade >= 1,
+        K.c.begun_at > bindparam("since"), K.c.outcome.not_in(NOT_RUN),
+    )
+)  # fmt: skip
 
 
 def denied(db: Connection, now: int, incident: Incident, scopes: Scopes) -> tuple[Reason, str] | None:
@@ -75,29 +94,17 @@ def intend(db: Connection, now: int, incident: Incident, command: Command, scope
 
 def _holder(db: Connection, identities: Sequence[str], incident: str) -> tuple[str, str] | None:
     """Return another incident that holds one of these, and which."""
-    query = select(C.c.incident, C.c.identity).where(C.c.identity.in_(list(identities)), C.c.incident != incident)
-    row = db.execute(query.order_by(C.c.at, C.c.identity).limit(1)).first()
+    row = db.execute(_HOLDER, {"identities": list(identities), "incident_": incident}).first()
     return None if row is None else (row.incident, row.identity)
 
 
 def _running(db: Connection, scope: str, incident: str) -> int:
-    query = select(func.count(distinct(C.c.incident))).where(C.c.scope == scope, C.c.incident != incident)
-    return int(db.execute(query).scalar() or 0)
+    return int(db.execute(_RUNNING, {"scope_": scope, "incident_": incident}).scalar() or 0)
 
 
 def _recent(db: Connection, now: int, scopes: Scopes) -> int:
-    query = (
-        select(func.count())
-        .select_from(K)
-        .where(
-            K.c.cluster == scopes.cluster,
-            K.c.rule == scopes.rule,
-            K.c.grade >= 1,
-            K.c.begun_at > now - span(scopes.window),
-            K.c.outcome.not_in(NOT_RUN),
-        )
-    )
-    return int(db.execute(query).scalar() or 0)
+    asked = {"cluster_": scopes.cluster, "rule_": scopes.rule, "since": now - span(scopes.window)}
+    return int(db.execute(_RECENT, asked).scalar() or 0)
 
 
 def counts(db: Connection, now: int, incident: Incident, scopes: Scopes, symptom_window: timedelta) -> Counts:

@@ -111,9 +111,12 @@ def listed(db: Connection, now: int, state: DeliveryState | None, limit: int) ->
     return [delivery(row) for row in db.execute(query)]
 
 
+_NEXT = earliest(T, tables.NEW)
+
+
 def next_due(db: Connection, now: int) -> int | None:
     """Return when the next delivery may be claimed."""
-    return earliest(db, now, T, tables.NEW)
+    return _NEXT(db, now)
 
 
 def delivery(row: Row[tuple[object, ...]]) -> Delivery:

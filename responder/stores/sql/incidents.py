@@ -39,6 +39,9 @@ GATHERED_FOR = 1_000
 """Milliseconds."""
 
 
+_UNCLOSED = select(T.c.key, T.c.state, T.c.state_v).where(T.c.key.in_(bindparam("keys", expanding=True)), tables.UNCLOSED)
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What routing must know of an incident."""
@@ -121,7 +124,7 @@ def unclosed_ids(db: Connection, keys: Sequence[str]) -> dict[str, str]:
 def unclosed(db: Connection, now: int, keys: Sequence[str]) -> dict[str, Incident]:
     """Return unclosed incidents by key."""
     del now
-    rows = db.execute(select(T.c.key, T.c.state, T.c.state_v).where(T.c.key.in_(list(keys)), tables.UNCLOSED))
+    rows = db.execute(_UNCLOSED, {"keys": list(keys)})
     return {row.key: unpack_incident(row.state, row.state_v) for row in rows}
 
 
@@ -434,9 +437,12 @@ def count_unclosed(db: Connection, now: int) -> int:
     return int(db.execute(select(func.count()).select_from(T).where(tables.UNCLOSED)).scalar() or 0)
 
 
+_NEXT = earliest(T, and_(tables.UNCLOSED, T.c.state_v <= STATE_VERSION))
+
+
 def next_due(db: Connection, now: int) -> int | None:
     """Return when the next incident is due that this release can read."""
-    return earliest(db, now, T, and_(tables.UNCLOSED, T.c.state_v <= STATE_VERSION))
+    return _NEXT(db, now)
 
 
 def pinned(db: Connection, now: int, digests: Sequence[str]) -> dict[str, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Mode
@@ -93,10 +93,16 @@ def evidence(db: Connection, now: int, incident: str) -> list[EvidenceItem]:
     ]
 
 
+_MODES = select(tables.modes).order_by(tables.modes.c.scope)
+_SEEN = select(tables.healthy_revisions.c.revision).where(
+    tables.healthy_revisions.c.revision.in_(bindparam("revisions", expanding=True))
+)
+
+
 def modes(db: Connection, now: int) -> list[ModeRow]:
     """Return all switches."""
     del now
-    rows = db.execute(select(tables.modes).order_by(tables.modes.c.scope))
+    rows = db.execute(_MODES)
     return [
         ModeRow(scope=row.scope, mode=Mode(row.mode), by=row.by, at=instant(row.at) if row.at else None, why=row.why)
         for row in rows
@@ -123,8 +129,7 @@ def remember_healthy(db: Connection, now: int, revisions: Sequence[str]) -> None
 def seen_healthy(db: Connection, now: int, revisions: Sequence[str]) -> list[str]:
     """Return those that were ever seen healthy."""
     del now
-    H = tables.healthy_revisions  # noqa: N806
     found: list[str] = []
     for start in range(0, len(revisions), AT_ONCE):
-        found += db.execute(select(H.c.revision).where(H.c.revision.in_(revisions[start : start + AT_ONCE]))).scalars()
+        found += db.execute(_SEEN, {"revisions": list(revisions[start : start + AT_ONCE])}).scalars()
     return found

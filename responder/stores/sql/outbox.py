@@ -148,7 +148,10 @@ def _heads() -> Select[tuple[int]]:
     return select(func.min(O.c.id)).where(tables.WAITING).group_by(O.c.channel, O.c.incident)
 
 
+_NEXT = select(func.min(later_of(O.c.wake_at, O.c.lease_until))).where(O.c.id.in_(_heads()))
+
+
 def next_due(db: Connection) -> int | None:
     """Return when the next row may be sent; what waits behind another row of its lane is not due, however long it has waited."""
-    found: int | None = db.execute(select(func.min(later_of(O.c.wake_at, O.c.lease_until))).where(O.c.id.in_(_heads()))).scalar()
+    found: int | None = db.execute(_NEXT).scalar()
     return found

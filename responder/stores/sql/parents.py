@@ -17,6 +17,16 @@ T = tables.incidents
 S = tables.signals
 OVER = ("recovered", "closed")
 _UNCLOSED = select(T.c.id, T.c.phase, T.c.state, T.c.state_v).where(T.c.key == bindparam("key_"), tables.UNCLOSED)
+_LATELY = select(func.count(distinct(T.c.target))).where(
+    T.c.cluster == bindparam("cluster_"), T.c.symptom == bindparam("symptom_"), T.c.mode == bindparam("mode_"),
+    T.c.opened_at > bindparam("since"),
+)  # fmt: skip
+_LAST = select(func.max(T.c.closed_at)).where(
+    T.c.cluster == bindparam("cluster_"),
+    T.c.symptom == bindparam("symptom_"),
+    T.c.mode == bindparam("mode_"),
+    T.c.phase == "closed",
+)
 _TOLD = select(S.c.body).where(S.c.incident == bindparam("parent_"), S.c.kind == str(SignalKind.FIRED))
 
 
@@ -81,21 +91,14 @@ def let_go(db: Connection, now: int, parent: Incident) -> None:
 def opened_lately(db: Connection, now: int, child: Incident, window: timedelta) -> int:
     """Return how many distinct targets share a child's symptom: of its mode, opened within the window and after the last storm."""
     since = _since(db, now, child, window)
-    query = select(func.count(distinct(T.c.target))).where(
-        T.c.cluster == child.cluster, T.c.symptom == child.symptom, T.c.mode == str(child.mode), T.c.opened_at > since
-    )
-    return int(db.execute(query).scalar() or 0)
+    asked = {"cluster_": child.cluster, "symptom_": child.symptom, "mode_": str(child.mode), "since": since}
+    return int(db.execute(_LATELY, asked).scalar() or 0)
 
 
 def _since(db: Connection, now: int, one: Incident, window: timedelta) -> int:
     """A storm that is over has had its incidents: a person who closed it is not told of the same ones again."""
-    last = select(func.max(T.c.closed_at)).where(
-        T.c.cluster == one.cluster,
-        T.c.symptom == f"{storms.STORM}{one.cluster}",
-        T.c.mode == str(one.mode),
-        T.c.phase == "closed",
-    )
-    return max(now - span(window), db.execute(last).scalar() or 0)
+    asked = {"cluster_": one.cluster, "symptom_": f"{storms.STORM}{one.cluster}", "mode_": str(one.mode)}
+    return max(now - span(window), db.execute(_LAST, asked).scalar() or 0)
 
 
 def storm(db: Connection, now: int, parent: Incident, window: timedelta) -> StormCounts:

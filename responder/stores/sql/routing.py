@@ -392,10 +392,12 @@ def events(db: Connection, now: int, within: timedelta, limit: int) -> list[Inst
     return [instance(row) for row in db.execute(query)]
 
 
+_NEXT = select(T.c.wake_at).where(T.c.wake_at.is_not(None)).order_by(T.c.wake_at).limit(1)
+
+
 def next_due(db: Connection) -> int | None:
     """Return when the next instance must be judged again."""
-    query = select(T.c.wake_at).where(T.c.wake_at.is_not(None)).order_by(T.c.wake_at).limit(1)
-    found: int | None = db.execute(query).scalar()
+    found: int | None = db.execute(_NEXT).scalar()
     return found
 
 

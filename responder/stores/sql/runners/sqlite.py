@@ -32,6 +32,9 @@ from responder.stores.sql.migrate import migrate
 R = TypeVar("R")
 MOST_QUEUED = 5_000
 MOST_IN_A_BATCH = 500
+MOST_READ_AT_ONCE = 16
+"""Each waits for the others' answers."""
+
 WITHIN = timedelta(seconds=20)
 """One operation with everything it waits for, as on PostgreSQL: a disk that hangs must keep no sender and no loop waiting for ever."""
 
@@ -158,20 +161,7 @@ class SqliteRunner:
                     self._alone(self._engine, job, before_commit=self.on_commit)
 
     def _next_batch(self) -> list[_Job] | None:
-        first = self._queue.get()
-        if first is None:
-            return None
-        jobs = [first]
-        while len(jobs) < MOST_IN_A_BATCH:
-            try:
-                one = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if one is None:
-                self._queue.put(None)
-                break
-            jobs.append(one)
-        return jobs
+        return _drained(self._queue, MOST_IN_A_BATCH)
 
     def _together(self, jobs: list[_Job]) -> bool:
         """Run a batch in one transaction; False when any of it failed (then nothing of it happened)."""
@@ -203,9 +193,24 @@ class SqliteRunner:
             raw.close()
 
     def _read(self) -> None:
-        while (job := self._reads.get()) is not None:
-            if not job.result.cancelled():
-                self._alone(self._read_engine, job, before_commit=lambda: None)
+        """Read what waits in one look at the database; who fails fails alone."""
+        while (jobs := _drained(self._reads, MOST_READ_AT_ONCE)) is not None:
+            answers: list[_Answer] = []
+            try:
+                with self._read_engine.begin() as connection:
+                    answers = [self._read_one(connection, job) for job in jobs if not job.result.cancelled()]
+            except Exception as error:  # noqa: BLE001 - no look at all; handed to the callers, who await it
+                problem = translated(error, where=str(self._path), doing="read") if isinstance(error, DBAPIError) else error
+                answers = [(job, None, problem) for job in jobs]
+            _tell(answers)
+
+    def _read_one(self, connection: Connection, job: _Job) -> _Answer:
+        try:
+            return job, job.operation(connection, *job.arguments), None
+        except DBAPIError as error:
+            return job, None, translated(error, where=str(self._path), doing=job.operation.__name__)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, who awaits it
+            return job, None, error
 
     def _alone(self, engine: Engine, job: _Job, *, before_commit: Callable[[], None]) -> None:
         try:
@@ -225,6 +230,24 @@ class SqliteRunner:
 
 
 _Answer = tuple[_Job, Any, BaseException | None]
+
+
+def _drained(waiting: queue.SimpleQueue[_Job | None], most: int) -> list[_Job] | None:
+    """Wait for a job, and return it with what else waits; None at the end."""
+    first = waiting.get()
+    if first is None:
+        return None
+    jobs = [first]
+    while len(jobs) < most:
+        try:
+            one = waiting.get_nowait()
+        except queue.Empty:
+            break
+        if one is None:
+            waiting.put(None)
+            break
+        jobs.append(one)
+    return jobs
 
 
 def _answers(connection: Connection, jobs: list[_Job]) -> list[_Answer]:
