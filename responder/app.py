@@ -53,6 +53,7 @@ from responder.service.backlog import Backlog
 from responder.service.contacts import Contacts
 from responder.service.doctor import Doctor, DoctorParts
 from responder.service.explain import Explainer
+from responder.service.foresight import Foresight
 from responder.service.hands import Hands
 from responder.service.intake import Intake
 from responder.service.moves import Moves
@@ -534,9 +535,18 @@ def _assemble(
         metrics=metrics,
         entitlements=settings.entitlements(),
     )
+    foresight = Foresight(
+        clock=clock,
+        sources=SOURCES,
+        rulebook=rulebook,
+        targeting=targeting,
+        reader=reader,
+        entitlements=settings.entitlements(),
+    )
     intake = Intake(
         store=store,
         clock=clock,
+        ahead=foresight.look,
         largest=settings.http.largest_body,
         absorb=settings.http.absorb,
         backlog=Backlog(most=settings.http.most_waiting),
@@ -590,6 +600,7 @@ def _assemble(
         back=ask_again,
     )
     supervisor.beside["outage"] = outage.run
+    supervisor.beside["foresight"] = foresight.run
     if switch is not None and settings.heartbeat is not None:
         every = settings.heartbeat.every
         pulse = Pulse(switch=switch, clock=clock, every=every, stuck=supervisor.stuck, metrics=metrics)

@@ -8,7 +8,7 @@ valid JSON of any shape is kept, because a 4xx is never repeated by Azure Monito
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import msgspec
@@ -44,7 +44,20 @@ class Intake:
         most_waiting: int = 500,
         absorb: timedelta = ABSORB,
         backlog: Backlog | None = None,
+        ahead: Callable[[NewDelivery], None] | None = None,
     ) -> None:
+        """Take where deliveries go.
+
+        Args:
+            store: Ours.
+            clock: Ours.
+            largest: See the class.
+            most_waiting: See the class.
+            absorb: How long a sender's retry counts as one.
+            backlog: See the class.
+            ahead: Told of a delivery that comes alone, before it is stored.
+        """
+        self._ahead = ahead
         self._bucket_seconds = max(1, int(absorb.total_seconds()))
         self._store = store
         self._clock = clock
@@ -102,6 +115,8 @@ class Intake:
                 received_at=self._clock.now(),
                 sender=sender,
             )
+            if self._ahead is not None and self._waiting == 1 and not self.backlog.waiting:
+                self._ahead(delivery)
             (stored,) = await self._store.accept([delivery])
             if stored:
                 self.backlog.came()

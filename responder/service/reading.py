@@ -43,6 +43,9 @@ AZURE = "azure://"
 MOST_EVENTS = 1000
 """Of Azure's events, the newest."""
 
+FORESEEN_FOR = timedelta(seconds=5)
+MOST_FORESEEN = 8
+
 STEADY_FOR = timedelta(minutes=2)
 """Ready this long without a failing pod, a revision is remembered as healthy."""
 
@@ -90,6 +93,7 @@ class Reader:
         self._store = store
         self._clock = clock
         self._catalogue = catalogue
+        self._foreseen: dict[str, asyncio.Future[Snapshot | None]] = {}
         self._slots = {name: asyncio.Semaphore(SLOTS_PER_CLUSTER) for name in views}
         self._evidence_slots = {name: asyncio.Semaphore(EVIDENCE_SLOTS) for name in views}
 
@@ -173,6 +177,38 @@ class Reader:
             node = replace(node, machine=str(told.machine.life))
         return replace(snapshot, cloud=told, node=node)
 
+    async def foresee(self, target: Target) -> None:
+        """Read a target of which an incident is about to open; what is read is kept for ``FORESEEN_FOR``, for one who asks."""
+        name = target.identity
+        if name in self._foreseen or len(self._foreseen) >= MOST_FORESEEN or target.cluster not in self._views:
+            return
+        loop = asyncio.get_running_loop()
+        held: asyncio.Future[Snapshot | None] = loop.create_future()
+        self._foreseen[name] = held
+        try:
+            held.set_result(await self.snapshot(target, shared=True))
+        except (RemoteError, TimeoutError):
+            held.set_result(None)  # who asks reads by himself, and is told why it fails
+        finally:
+            if not held.done():
+                held.cancel()
+            loop.call_later(FORESEEN_FOR.total_seconds(), self._forget, name, held)
+
+    def _forget(self, name: str, held: asyncio.Future[Snapshot | None]) -> None:
+        if self._foreseen.get(name) is held:
+            del self._foreseen[name]
+
+    async def _was_foreseen(self, incident: Incident, still: Callable[[], Awaitable[bool]]) -> Snapshot | None:
+        """Return what was read ahead for an incident for which nothing was done yet; None where nothing is, or it is too old."""
+        held = None if incident.runs or incident.displaced else self._foreseen.pop(incident.target.identity, None)
+        if held is None:
+            return None
+        if not await still():
+            raise _NotWantedError
+        await asyncio.wait({held})
+        snapshot = None if held.cancelled() else held.result()
+        return snapshot if snapshot is not None and self._clock.now() - snapshot.read_at < FORESEEN_FOR else None
+
     async def evidence(self, snapshot: Snapshot) -> Sequence[EvidenceItem]:
         """Capture the evidence of a target as it was just read, within the cluster's slots."""
         cluster = snapshot.target.cluster
@@ -230,7 +266,7 @@ class Reader:
             if incident.target.cluster not in self._views:
                 return None, f"cluster {incident.target.cluster or '(none)'} is not configured"
             try:
-                snapshot = await self.snapshot(
+                snapshot = await self._was_foreseen(incident, still) or await self.snapshot(
                     incident.target, displaced=incident.displaced, still=still, pool=incident.pool, shared=not incident.runs
                 )
             except _NotWantedError:

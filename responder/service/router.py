@@ -297,7 +297,7 @@ class Router:
             return RoutedAlert(alert=alert, rules=tuple(rule.name for rule, _ in matched))
         if not matched:
             return RoutedAlert(alert=alert, why=Reason.UNMATCHED)
-        ready, wake_at = _ready(alert, matched, now)
+        ready, wake_at = ready_rules(alert, matched, now)
         if not ready:
             return RoutedAlert(alert=alert, rules=tuple(rule.name for rule, _ in matched), why=Reason.GROUP_WAIT, wake_at=wake_at)
         aims: list[Aim] = []
@@ -316,7 +316,7 @@ class Router:
 
     async def _asked(self, alert: Alert, now: datetime) -> RoutedAlert:
         """Judge an alert whose target is looked up."""
-        ready, wake_at = _ready(alert, self._rulebook.index.candidates(alert), now)
+        ready, wake_at = ready_rules(alert, self._rulebook.index.candidates(alert), now)
         async with self._slots:
             aims = [Aim(rule=rule, found=await self._targeting.find(rule, alert)) for rule in ready]
         return self._seat(alert, ready, aims, now).for_(alert, wake_at)
@@ -361,7 +361,7 @@ class Router:
         )
 
 
-def _ready(alert: Alert, matched: Sequence[tuple[Rule, Match]], now: datetime) -> tuple[list[Rule], datetime | None]:
+def ready_rules(alert: Alert, matched: Sequence[tuple[Rule, Match]], now: datetime) -> tuple[list[Rule], datetime | None]:
     """Return the rules whose ``for`` is over, and when the next one's will be.
 
     A rule with a target that still waits has matched already: there is no backstop meanwhile.
