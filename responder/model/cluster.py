@@ -85,7 +85,8 @@ class PodSnapshot:
         empty_dir: A volume is an emptyDir: its content ends with the pod.
         keeps: The annotation by which somebody asks not to evict it, such as ``karpenter.sh/do-not-disrupt: true``; "" for none.
         budgets: Names of the disruption budgets that match it; only known of the pods of a node target.
-        requests: Sum of its containers' requests in base units (cpu: cores, memory: bytes).
+        requests: What the scheduler finds room for, in base units (cpu: cores, memory: bytes): its containers, sidecars and overhead, or its largest init
+            container where that wants more.
         top: Identity of its topmost workload; "" when it was not looked for or has none.
         owner_exists: False when its controller was looked for and is not there any more (by UID).
         namespace_ends: Its namespace is being deleted.
@@ -444,6 +445,8 @@ class Snapshot:
         nodes: The nodes that the pods run on; of a node target all nodes of the cluster, itself included.
         events: Newest first, at most 100.
         pool: Of a node target: its agent pool, remembered when the node is gone; "" for none known.
+        machine_room: Where a pod of the workload is unschedulable: by agent pool, what the largest of its machines has for pods beside those that run on
+            every node, in base units. A pool without a node is not in it: nothing shows how large its machines are.
         cloud: What the cloud says of the cluster; None where it has none or was not asked (then ``gaps`` has ``cloud``).
         reach: Of a cluster target: whether its API answers us.
         maintenance: Of a node target: what Azure said by its events that it is doing to the machine, its pool or its cluster itself, in sentences.
@@ -461,6 +464,7 @@ class Snapshot:
     nodes: tuple[NodeSnapshot, ...] = ()
     events: tuple[EventSnapshot, ...] = ()
     pool: str = ""
+    machine_room: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     cloud: CloudSnapshot | None = None
     reach: ReachSnapshot | None = None
     maintenance: tuple[str, ...] = ()

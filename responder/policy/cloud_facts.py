@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -37,11 +38,11 @@ def add_cloud_facts(snapshot: Snapshot, facts: dict[str, Any], none: set[str], *
         if pool is not None:
             facts |= {"pool": pool.name, "pool_autoscaled": pool.autoscaled, "pool_count": pool.count}
     if snapshot.workload is not None and facts.get("cause") == "unschedulable":
-        fitting = fitting_pools(snapshot.workload, cloud.pools)
-        if len(fitting) == 1:
-            facts["fits_pool"] = fitting[0]
-        else:
+        fitting = fitting_pools(snapshot.workload, cloud.pools, snapshot.machine_room)
+        if len(fitting.pools) + len(fitting.unknown) != 1:
             none.add("fits_pool")
+        elif fitting.pools:
+            facts["fits_pool"] = fitting.pools[0]
     elif snapshot.workload is not None and "cause" in facts:
         none.add("fits_pool")
 
@@ -79,16 +80,47 @@ def _cluster(cloud: CloudSnapshot, facts: dict[str, Any], none: set[str], *, now
 # --- which pool takes pending pods
 
 
-def fitting_pools(workload: WorkloadSnapshot, pools: tuple[PoolSnapshot, ...]) -> list[str]:
-    """Return the pools whose labels and taints take a workload's pods and that may grow.
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """Pools that would take pending pods. ``unknown``: their labels and taints do, and nothing shows how large their machines are."""
 
-    Judged by node selector, required node affinity and tolerations of the pod template. A term that this does not understand fits no pool:
-    an unneeded node helps nobody. System pools are for AKS' own pods, and count only when no User pool fits.
+    pools: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+
+
+def fitting_pools(
+    workload: WorkloadSnapshot, pools: tuple[PoolSnapshot, ...], room: Mapping[str, Mapping[str, float]]
+) -> Fitting:
+    """Return the pools of which one more machine would take one of a workload's pending pods.
+
+    Judged by node selector, required node affinity and tolerations of the pod template, and by what the pods request. A term that this does not understand
+    fits no pool: an unneeded node helps nobody. System pools are for AKS' own pods, and count only when no User pool fits or may fit.
+
+    Args:
+        workload: With its pods.
+        pools: Of the cluster.
+        room: See ``Snapshot.machine_room``. A pool that is not in it is empty: its machine's size has a name and no numbers, so it is unknown.
     """
     spec = workload.template.get("spec") or {}
-    good = [one for one in pools if _may_grow(one) and _takes(spec, one)]
-    users = [one.name for one in good if one.mode == "User"]
-    return users or [one.name for one in good if one.mode == "System"]
+    wanted = [{**one.requests, "pods": 1.0} for one in workload.pods if one.scheduled is False] or [{"pods": 1.0}]
+    for mode in ("User", "System"):
+        good = [one.name for one in pools if one.mode == mode and _may_grow(one) and _takes(spec, one)]
+        large = tuple(name for name in good if name in room and any(_has_room(room[name], one) for one in wanted))
+        unknown = tuple(name for name in good if name not in room)
+        if large or unknown:
+            return Fitting(large, unknown)
+    return Fitting(())
+
+
+def unsized_pools(snapshot: Snapshot) -> tuple[str, ...]:
+    """Return the pools that ``facts.fits_pool`` is not known for."""
+    if snapshot.workload is None or snapshot.cloud is None or not any(one.scheduled is False for one in snapshot.workload.pods):
+        return ()
+    return fitting_pools(snapshot.workload, snapshot.cloud.pools, snapshot.machine_room).unknown
+
+
+def _has_room(room: Mapping[str, float], wanted: Mapping[str, float]) -> bool:
+    return all(room.get(name, 0.0) >= value for name, value in wanted.items() if value > 0)
 
 
 def _may_grow(pool: PoolSnapshot) -> bool:

@@ -173,7 +173,12 @@ def _workload() -> tuple[Name, ...]:
             says="who would revert a change",
         ),
         Name(
-            name="fits_pool", type=_S, specimen="pool", optional=True, targets=on, says="the one pool that takes the pending pods"
+            name="fits_pool",
+            type=_S,
+            specimen="pool",
+            optional=True,
+            targets=on,
+            says="the one pool of which one more machine takes a pending pod: by labels, taints and size; unknown where only an empty pool may",
         ),
     )
 

@@ -22,7 +22,7 @@ from responder.model.incident import Incident, Instance
 from responder.model.reason import Reason
 from responder.model.rule import Call
 from responder.model.target import Target, TargetKind
-from responder.policy import maintenance
+from responder.policy import cloud_facts, maintenance
 from responder.policy.facts import facts_of
 from responder.policy.grouping import fires
 from responder.ports import Clock, Cloud, ClusterView, Store
@@ -175,7 +175,9 @@ class Reader:
         node = snapshot.node
         if node is not None and told.machine is not None:
             node = replace(node, machine=str(told.machine.life))
-        return replace(snapshot, cloud=told, node=node)
+        read = replace(snapshot, cloud=told, node=node)
+        empty = {f"machine size of pool {one}": "no node of it shows it" for one in cloud_facts.unsized_pools(read)}
+        return replace(read, gaps={**read.gaps, **empty}) if empty else read
 
     async def foresee(self, target: Target) -> None:
         """Read a target of which an incident is about to open; what is read is kept for ``FORESEEN_FOR``, for one who asks."""

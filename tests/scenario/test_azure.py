@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from responder.app import App, assembled
-from responder.model.incident import Incident, Signal, SignalKind
+from responder.model.incident import Incident, Mode, Signal, SignalKind
 from responder.policy.roles import MACHINE_READS, OPERATION_READ
 from responder.sandbox import SandboxCluster, Timings
 from responder.sandbox.aks import SandboxAzure
@@ -52,12 +52,12 @@ class Installation:
         await self.app.supervisor._router.route_due()
 
     async def until(self, *words: str, most: int = 300) -> Incident:
-        """Let the service work, jumping over its waits, until its incident is in that phase or waits for that reason."""
+        """Let the service work, jumping over its waits, until its armed incident is in that phase or waits for that reason."""
         found: list[Incident] = []
         for _ in range(most):
             async with asyncio.timeout(60), asyncio.TaskGroup() as group:
                 await self.app.supervisor._worker.work_due(group)
-            found = list(await self.app.store.incidents(unclosed=False, limit=5))
+            found = [one for one in await self.app.store.incidents(unclosed=False, limit=5) if one.mode is Mode.ARMED]
             if len(found) == 1 and {str(found[0].phase), str(found[0].reason)} & set(words):
                 return found[0]
             self.clock.forward(timedelta(seconds=5))
@@ -221,6 +221,29 @@ async def test_the_cluster_that_hosts_us_is_refused(tmp_path: Path) -> None:
 class _There:
     async def answers(self) -> bool:
         return True
+
+
+async def test_a_pod_that_fits_no_machine_gets_no_machine(tmp_path: Path) -> None:
+    """The one pool by labels and taints is of machines with four cores, and the pod wants eight: another machine would stand empty."""
+    async with installed(tmp_path, act=["pending-pods"], rules={}) as made:
+        await made.aks.pool("batch", 1, labels={"workload": "batch"})
+        for name in made.aks.pools["batch"].machines:
+            made.cluster.add_node(name, labels={"agentpool": "batch", "workload": "batch"})
+        container = {"name": "c", "image": "b:1", "resources": {"requests": {"cpu": "8"}}}
+        template = {
+            "metadata": {"labels": {"app": "big"}},
+            "spec": {"containers": [container], "nodeSelector": {"workload": "batch"}},
+        }
+        made.cluster.deployment("shop", "big", image="b:1", replicas=1, service=False, template=template)
+        await made.cluster.wait_for(lambda: bool(made.cluster.pods("shop", "big")))
+        made.cluster.age("shop", "big", timedelta(days=1))
+        await made.alert(alertname="KubeDeploymentReplicasMismatch", namespace="shop", deployment="big")
+
+        incident = await made.until("exhausted")
+
+        assert incident.facts["cause"] == "unschedulable"
+        assert [(run.rung, run.skipped) for run in incident.runs] == [("wait", False), ("one more node", True)]
+        assert not made.double.writes()
 
 
 async def test_the_doctor_names_the_missing_permission_and_its_rung(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ REQUESTS_KEPT = timedelta(seconds=30)
 OWNERS_KEPT = timedelta(minutes=5)
 MOST_OWNERS_KEPT = 5_000
 MOST_EVENTS = 100
+MOST_POOLS = 50
+"""Agent pools whose machines are looked at. Source: AKS, 100 pools a cluster; more than half of them fit no one pod."""
+
 FINISHED = frozenset({"Succeeded", "Failed"})
 COUNTED = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
 """Kinds with a wanted count of their own."""
@@ -106,6 +109,7 @@ class NodeReader:
         self._nodes: _Kept[tuple[NodeSnapshot, ...]] = _Kept(NODES_KEPT, now)
         self._leases: _Kept[dict[str, datetime]] = _Kept(NODES_KEPT, now)
         self._requested: _Kept[dict[str, dict[str, float]]] = _Kept(REQUESTS_KEPT, now)
+        self._room: _Kept[dict[str, dict[str, float]]] = _Kept(REQUESTS_KEPT, now)
         self._owners: dict[str, tuple[float, Target]] = {}
 
     async def snapshot(self, target: Target, displaced: Sequence[Target], read_at: datetime) -> Snapshot:
@@ -265,6 +269,34 @@ class NodeReader:
     async def all_nodes(self) -> tuple[NodeSnapshot, ...]:
         """Return all nodes, as read within the last seconds."""
         return await self._nodes.get(self._all_nodes)
+
+    async def machine_room(self) -> dict[str, dict[str, float]]:
+        """Return what a machine of each agent pool has for pods, as its largest node shows: without what runs on every node; see ``Snapshot.machine_room``.
+
+        Raises:
+            RemoteError: It could not be read.
+        """
+        return await self._room.get(self._all_room)
+
+    async def _all_room(self) -> dict[str, dict[str, float]]:
+        largest: dict[str, NodeSnapshot] = {}
+        for one in sorted(
+            await self.all_nodes(), key=lambda one: (one.ready == "True", one.allocatable.get("memory", 0.0), one.name)
+        ):
+            if one.pool and one.allocatable:
+                largest[one.pool] = one
+        asked = sorted(largest.items())[:MOST_POOLS]
+        pods = await asyncio.gather(*(self._pods_on(one.name) for _, one in asked))
+        found: dict[str, dict[str, float]] = {}
+        for (pool, one), here in zip(asked, pods, strict=True):
+            room = dict(one.allocatable)
+            for raw in here:
+                pod = make.pod(raw)
+                if pod.mirror or (pod.owner is not None and pod.owner.kind == "DaemonSet"):
+                    for name, value in {**pod.requests, "pods": 1.0}.items():
+                        room[name] = room.get(name, 0.0) - value
+            found[pool] = room
+        return found
 
     async def _all_nodes(self) -> tuple[NodeSnapshot, ...]:
         pages = await self._client.pages("/api/v1/nodes", k.NodeList)

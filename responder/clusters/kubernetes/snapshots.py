@@ -83,12 +83,32 @@ def pod(raw: k.Pod) -> PodSnapshot:
 
 
 def pod_requests(raw: k.Pod) -> dict[str, float]:
-    """Return what a pod's containers request together, in base units."""
-    found: dict[str, float] = {}
-    for container in raw.spec.containers or []:
-        for name, value in ((container.resources or {}).get("requests") or {}).items():
-            found[name] = found.get(name, 0.0) + quantity(str(value))
-    return found
+    """Return what the scheduler finds room for, in base units.
+
+    Containers and sidecars run together; an init container runs alone beside the sidecars begun before it, and may want more than all of them. Source:
+    Kubernetes, "Init containers: resource sharing", "Pod overhead".
+    """
+    sidecars: dict[str, float] = {}
+    highest: dict[str, float] = {}
+    for one in raw.spec.init_containers or []:
+        if one.restart_policy == "Always":
+            sidecars = _plus(sidecars, _requested(one))
+            continue
+        for name, value in _plus(sidecars, _requested(one)).items():
+            highest[name] = max(highest.get(name, 0.0), value)
+    together = sidecars
+    for one in raw.spec.containers or []:
+        together = _plus(together, _requested(one))
+    found = {name: max(together.get(name, 0.0), highest.get(name, 0.0)) for name in {**together, **highest}}
+    return _plus(found, {name: quantity(str(value)) for name, value in (raw.spec.overhead or {}).items()})
+
+
+def _requested(container: k.ContainerSpec) -> dict[str, float]:
+    return {name: quantity(str(value)) for name, value in ((container.resources or {}).get("requests") or {}).items()}
+
+
+def _plus(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {name: one.get(name, 0.0) + other.get(name, 0.0) for name in {**one, **other}}
 
 
 def _containers(raw: k.Pod) -> list[ContainerSnapshot]:

@@ -108,6 +108,7 @@ class PodSpec(_Struct):
     ephemeral_containers: list[ContainerSpec] | None = None
     termination_grace_period_seconds: int | None = None
     volumes: list[dict[str, Any]] | None = None
+    overhead: dict[str, Any] | None = None
 
 
 class PodStatus(_Struct):

@@ -261,6 +261,7 @@ class KubernetesView:
         gaps: dict[str, str] = {}
         workload: WorkloadSnapshot | None = None
         nodes: tuple[NodeSnapshot, ...] = ()
+        room: Mapping[str, Mapping[str, float]] = {}
         events: tuple[EventSnapshot, ...] = ()
         top = await self._top("Pod", k.Anything(metadata=raw.metadata))
         owner = next(
@@ -269,6 +270,7 @@ class KubernetesView:
         if owner is not None:
             around = await self._workload_snapshot(owner, read_at, shared)
             workload, nodes, events, gaps = around.workload, around.nodes, around.events, dict(around.gaps)
+            room = around.machine_room
         else:
             events = await self._side(gaps, "events", self._events(target.namespace, {pod.name}), ())
         return Snapshot(
@@ -277,6 +279,7 @@ class KubernetesView:
             pod=pod,
             workload=workload,
             nodes=nodes,
+            machine_room=room,
             events=events,
             gaps=gaps,
         )
@@ -326,6 +329,9 @@ class KubernetesView:
             self._side(gaps, "events", self._events(ns, names, shared=shared), ()),
             self._side(gaps, "nodes", self._nodes({one.node for one in mine if one.node}, shared=shared), ()),
         )
+        room: Mapping[str, Mapping[str, float]] = {}
+        if any(one.scheduled is False for one in mine):
+            room = await self._side(gaps, "machines", self._node_reader.machine_room(), {})
         made = make.workload(kind, raw, pods=mine, revisions=revisions)
         scaler = next(
             (one for one in hpas if (one.spec.scale_target_ref.kind, one.spec.scale_target_ref.name) == (kind, target.name)), None
@@ -343,6 +349,7 @@ class KubernetesView:
             read_at=read_at,
             workload=made,
             nodes=tuple(nodes),
+            machine_room=room,
             events=tuple(events),
             gaps=gaps,
         )
@@ -402,10 +409,11 @@ class KubernetesView:
         )
         workload: WorkloadSnapshot | None = None
         nodes: tuple[NodeSnapshot, ...] = ()
+        room: Mapping[str, Mapping[str, float]] = {}
         events: tuple[EventSnapshot, ...] = ()
         if len(tops) == 1:
             around = await self._workload_snapshot(tops[0], read_at, shared)
-            workload, nodes, events = around.workload, around.nodes, around.events
+            workload, nodes, events, room = around.workload, around.nodes, around.events, around.machine_room
             gaps |= dict(around.gaps)
         elif tops:
             gaps["workload"] = f"the service has {len(tops)} workloads: {', '.join(str(one) for one in tops)}"
@@ -415,6 +423,7 @@ class KubernetesView:
             service=service,
             workload=workload,
             nodes=nodes,
+            machine_room=room,
             events=events,
             gaps=gaps,
         )

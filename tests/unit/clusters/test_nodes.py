@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from responder.clusters.kubernetes import snapshots as make
 from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.nodes import NodeReader
 from responder.model.cluster import Snapshot
@@ -178,3 +179,41 @@ async def test_a_lease_of_another_actor_counts_until_it_runs_out() -> None:
     assert held.node is not None
     assert over.node is not None
     assert (held.node.held_by, over.node.held_by) == ("healer", "")
+
+
+def test_a_pod_wants_what_runs_together_or_its_largest_init_container() -> None:
+    """Sidecars run beside the containers, init containers before them and alone; the runtime's overhead comes on top."""
+    raw = msgspec.convert(
+        {
+            "spec": {
+                "containers": [
+                    {"resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}},
+                    {"resources": {"requests": {"cpu": "250m"}}},
+                ],
+                "initContainers": [
+                    {"resources": {"requests": {"cpu": "2"}}},
+                    {"restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}},
+                    {"resources": {"requests": {"memory": "2Gi", "example.com/key": "1"}}},
+                ],
+                "overhead": {"cpu": "50m"},
+            }
+        },
+        k.Pod,
+    )
+
+    assert make.pod_requests(raw) == {"cpu": 2.05, "memory": 2.0 * 2**30, "example.com/key": 1.0}
+
+
+async def test_a_pools_machine_has_room_beside_what_runs_on_every_node() -> None:
+    """As its largest Ready node shows; a pool without a node shows nothing, and a node of no pool is of none."""
+    made = world()
+    node = {"metadata": {"name": "n2", "uid": "u2", "labels": {"agentpool": "user"}}, "spec": {}, "status": {}}
+    large = {**node, "status": {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"cpu": "4", "pods": "30"}}}
+    bare = {"metadata": {"name": "n3", "uid": "u3"}, "spec": {}, "status": large["status"]}
+    made.api.answers["/api/v1/nodes"] = listed(large, bare)
+    requests: dict[str, Any] = {"containers": [{"name": "c", "resources": {"requests": {"cpu": "300m"}}}], "nodeName": "n2"}
+    made.api.answers["/api/v1/pods"] = listed(
+        pod("agent", "agents", "DaemonSet", **requests), pod("api", "rs", **requests), pod("gone", "rs", nodeName="n9")
+    )
+
+    assert await made.reader.machine_room() == {"user": {"cpu": 3.7, "pods": 29.0}}

@@ -14,7 +14,7 @@ from responder.model.health import Health, Ruling
 from responder.model.reason import Reason
 from responder.model.target import Target, TargetKind
 from responder.policy import guards
-from responder.policy.cloud_facts import fitting_pools
+from responder.policy.cloud_facts import Fitting, fitting_pools, unsized_pools
 from responder.policy.facts import facts_of
 from tests import builders as make
 
@@ -23,6 +23,7 @@ CLUSTER = Target(kind=TargetKind.CLUSTER, cluster="prod", name="prod")
 WORK = PoolSnapshot(name="work", count=2, size="Standard_D4s_v5")
 GPU = PoolSnapshot(name="gpu", count=1, taints=("sku=gpu:NoSchedule",), labels={"accelerator": "nvidia"})
 SYSTEM = PoolSnapshot(name="system", mode="System", count=3, taints=("CriticalAddonsOnly=true:NoSchedule",))
+ROOM = {name: {"cpu": 3.5, "memory": 8.0, "pods": 100.0} for name in ("work", "gpu", "system")}
 READY = NodeSnapshot(name="n1", ready="True", pool="work")
 DOWN = NodeSnapshot(name="n3", ready="Unknown", pool="work")
 
@@ -136,7 +137,7 @@ TOLERATES = [{"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSc
 )
 def test_a_pool_fits_by_labels_and_taints(spec: dict[str, Any], fits: list[str]) -> None:
     """System pools only where no User pool does."""
-    assert fitting_pools(with_spec(**spec), (SYSTEM, WORK, GPU)) == fits
+    assert list(fitting_pools(with_spec(**spec), (SYSTEM, WORK, GPU), ROOM).pools) == fits
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,47 @@ def test_a_pool_fits_by_labels_and_taints(spec: dict[str, Any], fits: list[str])
 )
 def test_a_pool_that_cannot_grow_fits_nothing(changes: dict[str, Any]) -> None:
     """At work, stopped, or at its maximum."""
-    assert fitting_pools(with_spec(), (replace(WORK, **changes),)) == []
+    assert fitting_pools(with_spec(), (replace(WORK, **changes),), ROOM) == Fitting(())
+
+
+def homeless(*requests: dict[str, float], room: dict[str, dict[str, float]], **spec: Any) -> Snapshot:
+    pods = tuple(
+        make.pod(f"p{number}", phase="Pending", scheduled=False, scheduling_reason="Unschedulable", ready=False, requests=one)
+        for number, one in enumerate(requests)
+    )
+    return replace(make.snapshot(), workload=replace(with_spec(**spec), pods=pods), machine_room=room, cloud=cloud())
+
+
+@pytest.mark.parametrize(
+    ("requests", "fits"),
+    [
+        ({"cpu": 3.0, "memory": 8.0}, "work"),
+        ({"cpu": 3.6}, None),
+        ({"nvidia.com/gpu": 1.0}, None),
+    ],
+)
+def test_a_pool_whose_machines_are_too_small_is_not_scaled(requests: dict[str, float], fits: str | None) -> None:
+    """What runs on every machine is not room; a resource that no machine of the pool has is none."""
+    facts, none = facts_of(homeless(requests, room=ROOM), now=make.NOON)
+
+    assert (facts.get("fits_pool"), "fits_pool" in none) == (fits, fits is None)
+
+
+def test_one_pending_pod_that_fits_is_worth_a_machine() -> None:
+    """A larger one beside it is not helped, and not harmed."""
+    assert fitting_pools(homeless({"cpu": 9.0}, {"cpu": 1.0}, room=ROOM).workload, (WORK,), ROOM) == Fitting(("work",))  # type: ignore[arg-type]
+
+
+def test_an_empty_pool_is_neither_a_fit_nor_none() -> None:
+    """No node shows how large its machines are: unknown, so the rung waits and a person is told which pool it is about."""
+    alone = homeless({"cpu": 1.0}, room={"system": {"cpu": 9.0, "pods": 9.0}})
+    beside = homeless({"cpu": 1.0}, room=ROOM, tolerations=TOLERATES)
+    beside = replace(beside, machine_room={"work": ROOM["work"]})
+
+    facts, none = facts_of(alone, now=make.NOON)
+    assert ("fits_pool" in facts, "fits_pool" in none) == (False, False)
+    assert unsized_pools(alone) == ("work",)
+    assert "fits_pool" in facts_of(beside, now=make.NOON)[1], "two that may: none is chosen"
 
 
 # --- checks
