@@ -343,7 +343,12 @@ class ClusterSettings(_Model):
 
 
 class LimitSettings(_Model):
-    """Limits asked again at every disruptive rung; a rule may only tighten them. Source of defaults: RULES.md "Limits"."""
+    """Limits asked again at every disruptive rung; a rule may only tighten them. Source of defaults: RULES.md "Limits".
+
+    Attributes:
+        scope: What may be touched at all: a list of alternatives, each a list of conditions over kind, cluster, namespace, name and, of nodes and pools,
+            pool: ``[['namespace="shop"'], ['pool="batch"']]``. A pool that a rung changes must be named too, whoever's incident it is.
+    """
 
     group_wait: Duration = timedelta(seconds=30)
     max_actions: RateCount = Field(default_factory=lambda: Count(count=3, window=timedelta(hours=1)))

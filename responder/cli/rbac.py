@@ -17,7 +17,7 @@ from responder.model.errors import RuleError, SettingsError
 from responder.policy import rbac
 from responder.rules.arming import ActEntry, parse_act
 from responder.rules.load import load_rules
-from responder.settings import load_settings
+from responder.settings import Settings, load_settings
 
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -28,7 +28,9 @@ def command(
     arm: Annotated[
         list[str] | None, typer.Option("--arm", help="Arm this rule too: a name, NAME=NAMESPACE, or 'all'. Repeatable.")
     ] = None,
-    cluster: Annotated[str, typer.Option(help="Its name in clusters:.")] = "default",
+    cluster: Annotated[
+        str, typer.Option(help="Its name in clusters:; left out: the only one, or the one with in_cluster: true.")
+    ] = "",
     account: Annotated[str, typer.Option(help="The service account's name.")] = "responder",
     namespace: Annotated[str, typer.Option(help="The service account's namespace.")] = "responder",
     *,
@@ -42,6 +44,7 @@ def command(
     where = list(rules or []) or (list(settings.paths()) if settings is not None else [])
     if not where:
         raise typer.BadParameter("name rule files or folders with --rules, or a configuration with --config")
+    cluster = _cluster(settings, cluster)
     known = catalogue()
     try:
         loaded = load_rules(where, catalogue=known.names, overrides=settings.rules if settings else None).rules
@@ -64,6 +67,20 @@ def command(
         err.print("nothing is armed (--config with act:, or --arm RULE): these roles only read", style="dim")
     made = rbac.manifests(needed, reads=READS, name=account, namespace=namespace)
     _write({"apiVersion": "v1", "kind": "List", "items": made} if as_json else made, as_json=as_json, many=True)
+
+
+def _cluster(settings: Settings | None, named: str) -> str:
+    """Return which cluster the roles are for: what is armed may differ from one to the next."""
+    if settings is None or not settings.clusters:
+        return named or "default"
+    every = list(settings.clusters)
+    if named and named not in every:
+        raise typer.BadParameter(f"--cluster {named}: configured are {', '.join(every)}")
+    inside = [name for name, one in settings.clusters.items() if one.in_cluster]
+    found = named or (every[0] if len(every) == 1 else inside[0] if len(inside) == 1 else "")
+    if not found:
+        raise typer.BadParameter(f"name one with --cluster: {', '.join(every)}")
+    return found
 
 
 def _armed(given: list[str], names: list[str]) -> list[ActEntry]:

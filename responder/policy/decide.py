@@ -27,7 +27,7 @@ from responder.policy.escalate import UNKNOWNS, escalate, next_page_at, page_rea
 from responder.policy.grouping import fires
 from responder.policy.guards import tighten
 from responder.policy.ladder import LadderEvent
-from responder.policy.permission import disarmed, permission, scopes_of
+from responder.policy.permission import disarmed, permission, pools_in_scope, scopes_of
 from responder.policy.signals import STICKY
 from responder.policy.storms import STORM
 from responder.rules.compile import DEFAULT_HEALTHY
@@ -225,6 +225,10 @@ def _climb(desk: Desk, leader: Rule) -> None:
     plans = _plan(desk, leader, rung, attempt=len(begun) + 1)
     if isinstance(plans, Refusal):
         desk.hold_back(plans.reason, f"rung {rung.name}: {plans.detail}".rstrip(": "))
+        return
+    within = pools_in_scope(case, plans)
+    if within.ruling is not Ruling.ALLOW:
+        desk.hold_back(within.reason, f"rung {rung.name}: {within.detail}")
         return
     if incident.mode is Mode.ARMED and not _approved(desk, leader, rung, plans):
         return

@@ -17,7 +17,7 @@ from responder.model.action import Plan
 from responder.model.cluster import NodeSnapshot, Snapshot
 from responder.model.health import Ruling, Verdict
 from responder.model.reason import Reason
-from responder.model.target import Target
+from responder.model.target import Target, TargetKind
 from responder.rules.durations import Rate, parse_duration, parse_rate, parse_share
 from responder.rules.matchers import LabelMatchers
 
@@ -45,7 +45,7 @@ class Limits:
 
     Attributes:
         unhealthy_nodes: Share, 0 to 1, of a cluster's (and a zone's) nodes beyond which nothing is done to any; one node is always allowed.
-        scope: Alternatives of conditions over kind, cluster, namespace, name; None for everything. One that holds is enough.
+        scope: Alternatives of conditions over kind, cluster, namespace, name and, of nodes and pools, pool; None for everything. One that holds is enough.
     """
 
     group_wait: timedelta = timedelta(seconds=30)
@@ -215,14 +215,24 @@ def keep_ready(limits: Limits, *, snapshot: Snapshot | None, actions: Sequence[s
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)
 
 
-def scope(limits: Limits, target: Target) -> Verdict:
-    """Refuse targets outside the configured scope."""
+def scope(limits: Limits, target: Target, *, pool: str = "") -> Verdict:
+    """Refuse targets outside the configured scope.
+
+    Args:
+        limits: The installation's.
+        target: What would be touched: an incident's target, or the pool that a rung of it changes.
+        pool: Of a node: its agent pool; "" when it is of none, or not known: then a condition over pools does not hold.
+    """
     if limits.scope is None:
         return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
     labels = {"kind": str(target.kind), "cluster": target.cluster, "namespace": target.namespace, "name": target.name}
+    labels["pool"] = target.name if target.kind is TargetKind.NODE_POOL else pool
     if any(one.matches(labels) for one in limits.scope):
         return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
-    return Verdict(Ruling.REFUSE, Reason.OUT_OF_SCOPE, f"{target} in cluster {target.cluster}")
+    of = f" of pool {pool}" if pool else ""
+    return Verdict(
+        Ruling.REFUSE, Reason.OUT_OF_SCOPE, f"{target}{of} in cluster {target.cluster}: no entry of limits.scope names it"
+    )
 
 
 def hands_off(snapshot: Snapshot | None) -> Verdict:

@@ -5,7 +5,7 @@ Never here: what a limit is (``guards``) or what follows from the answer (``deci
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,7 +55,7 @@ def permission(case: Case, rule: Rule, rung: Rung) -> Verdict:
     ours = any(run.outcome is not None and run.started_at >= opened_at for run in incident.runs)
     asked = [
         guards.fresh(reading.read_at if reading else None, now=case.now),
-        guards.scope(limits, incident.target),
+        guards.scope(limits, incident.target, pool=str(facts.get("pool", "")) if incident.target.kind is TargetKind.NODE else ""),
         guards.own_cluster(incident.target, home=case.house.home, snapshot=snapshot, actions=actions),
         guards.hands_off(snapshot),
         guards.keep_ready(limits, snapshot=snapshot, actions=actions, now=case.now),
@@ -74,6 +74,12 @@ def permission(case: Case, rule: Rule, rung: Rung) -> Verdict:
             asked.append(Verdict(Ruling.REFUSE, Reason.ANOTHER_HAND, counts.claimed_by))
     asked.append(guards.cloud_activity(snapshot, actions=actions))
     asked.append(guards.foreign_activity(snapshot, facts=facts, actions=actions, ours=ours))
+    return next((one for one in asked if one.ruling is not Ruling.ALLOW), Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS))
+
+
+def pools_in_scope(case: Case, plans: Sequence[Plan]) -> Verdict:
+    """Refuse plans that change a node pool which no entry of ``limits.scope`` names, whoever's incident it is."""
+    asked = (guards.scope(case.house.limits, one.target) for one in plans if one.target.kind is TargetKind.NODE_POOL)
     return next((one for one in asked if one.ruling is not Ruling.ALLOW), Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS))
 
 

@@ -442,7 +442,8 @@ class Hands:
                 return Permit(stop=Reason.UNKNOWN, detail=health.detail)
         if write.takes_back:
             return Permit()
-        floor = guards.floor_before_write(plan, snapshot, limits=self._limits)
+        limits = guards.tighten(self._limits, rule.guards) if rule is not None else self._limits
+        floor = guards.floor_before_write(plan, snapshot, limits=limits)
         if floor is not None:
             return Permit(stop=floor.reason, detail=floor.detail)
         return Permit()

@@ -209,6 +209,31 @@ def test_the_guide_as_json_has_the_same_steps(tmp_path: Path) -> None:
     assert guide(tmp_path, WHOLE, "--nonsense")[0] == 2
 
 
+def test_roles_are_for_the_cluster_that_is_meant(tmp_path: Path) -> None:
+    """The only one, or the one that is named; a name that is not configured is no cluster in which nothing is armed."""
+    config = {
+        "http": {"authentication": False},
+        "clusters": {"prod": {"kubeconfig": "k"}},
+        "act": [{"rule": "pod-crash-loop", "where": ['cluster="prod"', 'namespace="shop"']}],
+        "channels": {"people": {"kind": "teams", "url": {"env": "T"}}},
+        "policies": {"on-call": {"levels": [{"channels": ["people"]}]}},
+        "routes": {"default": "on-call"},
+    }
+    path = tmp_path / "responder.yaml"
+    path.write_text(yaml.safe_dump(config))
+    only, roles, _ = cli("rbac", "--config", str(path))
+    wrong, _, said = cli("rbac", "--config", str(path), "--cluster", "prdo")
+    path.write_text(yaml.safe_dump({**config, "clusters": {"prod": {}, "test": {}}}))
+    unsaid, _, asked = cli("rbac", "--config", str(path))
+    named, other, _ = cli("rbac", "--config", str(path), "--cluster", "test")
+
+    assert (only, wrong, unsaid, named) == (0, 2, 2, 0)
+    assert "namespace: shop" in roles
+    assert "configured are prod" in said
+    assert "prod, test" in asked
+    assert "patch" not in other
+
+
 def test_every_sample_is_understood_as_a_test_and_is_one_of_its_own() -> None:
     """No two share an instance but a firing and its end; all bear the mark."""
     found = samples(now=NOON, mark="test-1", labels={"namespace": "shop"})

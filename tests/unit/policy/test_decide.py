@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from responder.model.action import Outcome
 from responder.model.alert import AlertStatus
+from responder.model.cloud import CloudSnapshot, PoolSnapshot
 from responder.model.cluster import Reading
 from responder.model.health import CheckReading, Health
 from responder.model.incident import Approval, Incident, Mode, Phase, Run, Signal, SignalKind
@@ -20,7 +21,9 @@ from responder.model.reason import Reason
 from responder.model.storing import Counts
 from responder.policy.case import Case, Decision
 from responder.policy.decide import conclude, decide
+from responder.policy.guards import Limits
 from responder.policy.signals import take_in
+from responder.rules.matchers import parse_matchers
 from tests import builders as make
 
 M, S = timedelta(minutes=1), timedelta(seconds=1)
@@ -693,3 +696,21 @@ def test_deciding_twice_on_the_same_case_is_the_same_decision(health: Health, mi
     case = make.case(now=at, reading=make.reading(health, at=at))
 
     assert decide(case) == decide(case)
+
+
+@pytest.mark.parametrize(
+    ("named", "phase"), [((), Phase.WAITING), (('pool="work"',), Phase.ACTING), (('pool="other"',), Phase.WAITING)]
+)
+def test_a_pool_is_changed_only_where_the_scope_names_it(named: tuple[str, ...], phase: Phase) -> None:
+    """The namespace whose pods are pending is in scope; that says nothing of the pool under other people's pods."""
+    rule = make.rule(ladder=[{"do": {"node_pool.scale": {"by": 1, "pool": "work"}}, "name": "grow", "within": "9m"}])
+    pools = (PoolSnapshot(name="work", count=2, mode="User", provisioning_state="Succeeded", power_state="Running", etag="1"),)
+    cloud = CloudSnapshot(read_at=make.NOON, provisioning_state="Succeeded", power_state="Running", pools=pools)
+    scope = tuple(parse_matchers([one]) for one in ('namespace="shop"', *named))
+    case = make.case(rules={"crash": rule}, reading=make.reading(snap=replace(make.snapshot(), cloud=cloud)))
+    case = replace(case, house=replace(case.house, limits=Limits(scope=scope)))
+
+    found = decide(case).incident
+
+    assert found.phase is phase
+    assert phase is Phase.ACTING or (found.reason is Reason.OUT_OF_SCOPE and "node_pool" in found.detail), found.detail

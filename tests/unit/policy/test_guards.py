@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from responder.model.health import Ruling
 from responder.model.reason import Reason
+from responder.model.target import Target, TargetKind
 from responder.policy import guards
 from responder.policy.guards import Count, Limits, tighten
 from responder.rules.matchers import parse_matchers
@@ -99,6 +100,18 @@ def test_scope_is_a_list_of_alternatives() -> None:
     assert guards.scope(only, make.TARGET).ruling is Ruling.ALLOW
     elsewhere = Limits(scope=(parse_matchers(['namespace="other"']),))
     assert guards.scope(elsewhere, make.TARGET).reason is Reason.OUT_OF_SCOPE
+
+
+def test_a_scope_names_pools_and_their_nodes() -> None:
+    """A node of no known pool is in no pool's scope."""
+    only = Limits(scope=(parse_matchers(['pool="batch"']),))
+    node = Target(kind=TargetKind.NODE, cluster="prod", name="n1")
+
+    assert guards.scope(only, node, pool="batch").ruling is Ruling.ALLOW
+    assert guards.scope(only, node).reason is Reason.OUT_OF_SCOPE
+    assert "of pool system" in guards.scope(only, node, pool="system").detail
+    assert guards.scope(only, Target(kind=TargetKind.NODE_POOL, cluster="prod", name="batch")).ruling is Ruling.ALLOW
+    assert guards.scope(only, make.TARGET).reason is Reason.OUT_OF_SCOPE
 
 
 def test_a_recreate_rollout_takes_every_ready_replica() -> None:
