@@ -64,7 +64,7 @@ def _one(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, Ent
         case SignalKind.NOTED:
             return incident, Reason.NOTED, f"{by}: {text}", person
         case SignalKind.RELEASED:
-            return replace(incident, parent=""), Reason.STORM_OVER, "its storm is over", EntryKind.DECISION
+            return _released(incident, signal)
         case SignalKind.CLOSED | SignalKind.MOVED | SignalKind.ARMED:
             reason = _CLOSERS[signal.kind]
             closed = replace(
@@ -78,6 +78,22 @@ def _one(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, Ent
                 person_closed=signal.kind is SignalKind.CLOSED,
             )
             return closed, reason, f"closed by {by} {text}".rstrip(), person
+
+
+def _released(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, EntryKind]:
+    """Let an incident go from its storm. Who closed the storm has what is left of it: thousands of pages would tell that person nothing new.
+
+    Its ladder goes on within the limits, and it is listed under that name until it recovers; what opens again calls people as ever.
+    """
+    free = replace(incident, parent="")
+    closer = str(signal.body.get("closed_by", ""))
+    if not closer:
+        return free, Reason.STORM_OVER, "its storm is over", EntryKind.DECISION
+    told = free.escalation
+    if told.acknowledged_at is None:
+        told = replace(told, acknowledged_by=closer, acknowledged_at=signal.at)
+    said = f"its storm was closed by {closer}, who has this one too: nobody is called, and the ladder goes on within the limits"
+    return replace(free, escalation=told), Reason.ACKNOWLEDGED, said, EntryKind.DECISION
 
 
 def _widen(incident: Incident, signal: Signal) -> tuple[Incident, Reason, str, EntryKind]:

@@ -195,7 +195,7 @@ async def test_two_symptoms_at_once_are_one_parent_and_one_page_whatever_the_ord
 
 
 async def test_a_person_who_closes_the_storm_lets_its_children_go_on_within_the_limits() -> None:
-    """They are not a storm once more; each rung asks the limits as ever, so that one at a time is restarted."""
+    """They are not a storm once more; each rung asks the limits as ever, so that one at a time is restarted, and they are that person's."""
     world = Stormy()
     world.names = world.names[:7]
     await world.broken()
@@ -216,6 +216,13 @@ async def test_a_person_who_closes_the_storm_lets_its_children_go_on_within_the_
     assert {one.parent for one in children} == {""}
     assert 1 <= sum(world.seen().values()) <= 3
     assert max(world.seen().values()) == 1
+
+    await world.live(30 * M)
+
+    _, children = await world.all()
+    assert [one for one in children if one.phase not in {Phase.RECOVERED, Phase.CLOSED}], "some are sick for good"
+    assert {one.escalation.acknowledged_by for one in children} == {"ana"}
+    assert world.pages() == [parent.id], "who closed the storm has its children; nobody is called once more for each"
 
 
 async def test_too_many_unhealthy_nodes_hold_back_everything_in_the_cluster_until_they_are_back() -> None:

@@ -27,6 +27,12 @@ _LAST = select(func.max(T.c.closed_at)).where(
     T.c.mode == bindparam("mode_"),
     T.c.phase == "closed",
 )
+_CLOSED = (
+    select(tables.timeline.c.body)
+    .where(tables.timeline.c.incident == bindparam("parent_"), tables.timeline.c.reason == bindparam("reason_"))
+    .order_by(tables.timeline.c.id.desc())
+    .limit(1)
+)
 _TOLD = select(S.c.body).where(S.c.incident == bindparam("parent_"), S.c.kind == str(SignalKind.FIRED))
 
 
@@ -77,10 +83,16 @@ def held_by(db: Connection, incident: Incident, scopes: Scopes) -> tuple[Reason,
 
 
 def let_go(db: Connection, now: int, parent: Incident) -> None:
-    """Tell every child of an incident that is over, and wake it."""
+    """Tell every child of an incident that is over, and wake it; of a storm that a person closed, who it was."""
     children = select(T.c.id).where(T.c.parent == parent.id, T.c.parent != "", tables.UNCLOSED)
     ids = list(db.execute(children.order_by(T.c.id)).scalars())
-    body = pack({"parent": parent.id, "text": f"{parent.id} is {parent.phase}"})
+    said: dict[str, str] = {"parent": parent.id, "text": f"{parent.id} is {parent.phase}"}
+    if ids and parent.person_closed and storms.is_parent(parent):
+        last = db.execute(_CLOSED, {"parent_": parent.id, "reason_": str(Reason.CLOSED_BY_PERSON)}).scalar()
+        said["closed_by"] = (
+            str(unpack(last, dict).get("data", {}).get("by", "")) or "somebody" if last is not None else "somebody"
+        )
+    body = pack(said)
     for start in range(0, len(ids), incidents.AT_ONCE):
         some = ids[start : start + incidents.AT_ONCE]
         rows = [{"incident": one, "kind": str(SignalKind.RELEASED), "at": now, "by": "responder", "body": body} for one in some]
