@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from responder.clusters.aks import AksCloud, AzureAccess, Identity
+from responder.clusters.aks.errors import translated
 from responder.clusters.aks.identity import AKS_SCOPE, ARM_SCOPE
 from responder.model.action import Verb
 from responder.model.cloud import CloudAsk, Life, OperationState
@@ -184,6 +185,48 @@ async def test_an_operation_that_fails_says_its_code(made: Azure) -> None:
     assert "Cores quota" in found.message
 
 
+async def test_a_start_that_fails_says_its_code(made: Azure) -> None:
+    """It has a Location and no status of its own: it ends with an error's status, which the SDK raises as no AzureError."""
+    made.aks.power = "Stopped"
+    made.aks.fails["Microsoft.ContainerService/managedClusters/start/action"] = ("AllocationFailed", "no room in this zone")
+    begun = await made.cloud.write(verb(Verb.CLUSTER_START), within=WITHIN)
+    await made.pass_time()
+
+    found = await made.cloud.follow(begun.token, within=WITHIN)
+
+    assert (found.state, found.code, found.message) == (OperationState.FAILED, "AllocationFailed", "no room in this zone")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(404, GoneError), (403, ForbiddenError), (429, ThrottledError), (503, TransientError)],
+    ids=["forgotten", "forbidden", "throttled", "in trouble"],
+)
+async def test_trouble_with_asking_for_a_start_is_no_end_of_it(made: Azure, status: int, kind: type[RemoteError]) -> None:
+    """It says by the status of its Location that it failed, and these four say nothing of it."""
+    made.aks.power = "Stopped"
+    begun = await made.cloud.write(verb(Verb.CLUSTER_START), within=WITHIN)
+    made.double.faults.append(Fault(path="/operationresults/", status=status, times=3))
+
+    with pytest.raises(kind) as caught:
+        await made.cloud.follow(begun.token, within=WITHIN)
+
+    assert caught.value.status == status
+
+
+async def test_an_operation_that_succeeded_is_not_asked_for_its_result(made: Azure) -> None:
+    """What it made is seen in the pool; trouble with one more request would make a success look like a failure."""
+    begun = await made.cloud.write(
+        verb(Verb.DELETE_MACHINE, pool="work", machine=next(iter(made.aks.pools["work"].machines))), within=WITHIN
+    )
+    await made.pass_time()
+    made.double.faults.append(Fault(path="/operationresults/", status=503, times=9))
+
+    found = await made.cloud.follow(begun.token, within=WITHIN)
+
+    assert found.state is OperationState.SUCCEEDED
+
+
 @pytest.mark.parametrize(
     ("one", "before", "kind"),
     [
@@ -242,6 +285,7 @@ async def test_aborting_what_has_finished_is_contested(made: Azure) -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
+        (302, TransientError),
         (500, TransientError),
         (503, TransientError),
         (429, ThrottledError),
@@ -260,6 +304,19 @@ async def test_a_write_that_is_answered_so_was_sent_once(made: Azure, status: in
 
     assert type(caught.value) is kind
     assert len(made.double.writes()) == 1
+
+
+@pytest.mark.parametrize("status", [200, 202])
+def test_an_answer_that_cannot_be_read_does_not_say_that_nothing_was_begun(status: int) -> None:
+    """ARM took it, or what stands before ARM did; a write that is sent at most once stays noted, and is looked for."""
+
+    class UnreadableError(Exception):
+        status_code = status
+        response = object()
+
+    found = translated(UnreadableError("JSON is invalid"), operation="delete", target="prod")
+
+    assert type(found) is TransientError
 
 
 async def test_a_write_whose_answer_is_lost_is_not_sent_again(made: Azure) -> None:

@@ -58,6 +58,9 @@ LONG_FOR = timedelta(seconds=60)
 
 NO_OPERATION = "00000000-0000-0000-0000-000000000000"
 QUIET_AT_MOST = timedelta(minutes=2)
+NO_END = frozenset({401, 403, 404, 408, 429})
+"""Client errors to a poll that are about asking, and say nothing of the operation."""
+
 MOST_LOG_BYTES = 1 << 20
 
 
@@ -72,8 +75,17 @@ class AksCloud:
         *,
         now: Callable[[], datetime],
         polling: timedelta = timedelta(seconds=30),
+        transport: Any = None,
     ) -> None:
         """Take the cluster's configured name and ARM id; nothing is asked yet.
+
+        Args:
+            name: As configured.
+            resource_id: Of the managed cluster.
+            identity: Ours.
+            now: The clock's.
+            polling: Between two looks at an operation.
+            transport: What sends the SDK's requests (``azure.core.pipeline.transport.AsyncHttpTransport``); None for its own.
 
         Raises:
             ValueError: It is not the id of a managed cluster.
@@ -84,6 +96,7 @@ class AksCloud:
         self._identity = identity
         self._now = now
         self._polling = polling
+        self._transport = transport
         self._client: Any = None
         self._core: Any = None
         self._kept: dict[str, tuple[datetime, Any]] = {}
@@ -257,11 +270,13 @@ class AksCloud:
         """See ``ports.Cloud``."""
         client = await self._opened()
         self._forget()
-        async with self._translated(str(write.verb), within):
-            poller = await self._begin(client, write, None)
-            method = poller.polling_method()
-            token = "" if method.finished() and method.status().lower() == "succeeded" else poller.continuation_token()
-        self._forget()
+        try:
+            async with self._translated(str(write.verb), within):
+                poller = await self._begin(client, write, None)
+                method = poller.polling_method()
+                token = "" if method.finished() and method.status().lower() == "succeeded" else poller.continuation_token()
+        finally:
+            self._forget()  # also what somebody read meanwhile: it may have taken effect without an answer
         return Begun(token=f"{write.verb}\n{write.name}\n{token}" if token else "", ask_again_in=self._polling)
 
     async def _begin(self, client: Any, write: Write, token: str | None) -> Any:
@@ -321,15 +336,21 @@ class AksCloud:
                 write = Write(key="", verb=Verb(verb), api="", plural="", namespace="", name=name, body={}, says="")
                 poller = await self._begin(client, write, rest)
                 method = poller.polling_method()
-                if not method.finished():
-                    await self._updated(method)
+                try:
+                    if not method.finished():
+                        await self._updated(method)
+                except self._core.HttpResponseError as error:
+                    if not self._ends_so(method, error):
+                        raise
+                    code, message = said(error)
+                    return OperationResult(state=OperationState.FAILED, code=code, message=message)
                 if not method.finished():
                     return OperationResult(state=OperationState.RUNNING)
+                if method.status().lower() == "succeeded":
+                    return OperationResult(state=OperationState.SUCCEEDED)
                 try:
-                    await poller.result()
+                    await poller.result()  # asks nothing: it raises what the last answer said
                 except self._core.HttpResponseError as error:
-                    if method.status().lower() == "succeeded":
-                        raise
                     code, message = said(error)
                     return OperationResult(state=OperationState.FAILED, code=code or method.status(), message=message)
                 return OperationResult(state=OperationState.SUCCEEDED)
@@ -348,6 +369,14 @@ class AksCloud:
             raise self._core.HttpResponseError(message=str(error), response=answer) from error
         except self._core.BadResponse as error:
             raise TransientError(str(error), system=SYSTEM, operation="follow an operation on", target=self.name) from error
+
+    def _ends_so(self, method: Any, error: Any) -> bool:
+        """Tell whether an answer to a poll is how the operation ended, and not trouble with asking.
+
+        An operation that has only a Location (start, stop) says that it failed by the status of that address. Source: ARM's asynchronous operations.
+        """
+        by_location = isinstance(method._operation, self._core.LocationPolling)  # noqa: SLF001 - the SDK shows it nowhere else
+        return by_location and 400 <= (error.status_code or 0) < 500 and error.status_code not in NO_END
 
     # --- the wire
 
@@ -372,6 +401,7 @@ class AksCloud:
                     read_timeout=READ_WITHIN.total_seconds() * 2,
                     polling_interval=self._polling.total_seconds(),
                     **({"connection_verify": access.ca_file} if access.ca_file else {}),
+                    **({"transport": self._transport} if self._transport is not None else {}),
                 )
         return self._client
 
@@ -451,6 +481,7 @@ class _Core:
         polling = importlib.import_module("azure.core.polling.base_polling")
         self.BadStatus: type[Exception] = polling.BadStatus
         self.BadResponse: type[Exception] = polling.BadResponse
+        self.LocationPolling: type = polling.LocationPolling
         self.HttpRequest = importlib.import_module("azure.core.rest").HttpRequest
 
 

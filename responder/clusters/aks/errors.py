@@ -38,6 +38,8 @@ def translated(error: BaseException, *, operation: str, target: str) -> RemoteEr
         kind = (
             ForbiddenError if type(error).__name__ == "ClientAuthenticationError" and "AADSTS" in str(error) else TransientError
         )
+    elif status < 400:  # taken, and then the answer could not be read, or said that it failed at once: look again
+        kind = TransientError
     elif status in {401, 403}:
         kind = ForbiddenError
     elif status == 404:
