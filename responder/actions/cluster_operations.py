@@ -53,7 +53,8 @@ def plan_start(given: PlanInput) -> Plan | Refusal:
         )
     if _at_work(cloud):
         return Refusal(reason=Reason.FOREIGN_ACTIVITY, detail=f"the cluster is {cloud.provisioning_state}")
-    return _plan(given, "cluster.start", f"cluster {given.target.name}: power Stopped → Running")
+    says = f"cluster {given.target.name}: power Stopped → Running"
+    return _plan(given, "cluster.start", says, state=cloud.provisioning_state)
 
 
 def next_start(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
@@ -69,6 +70,10 @@ def next_start(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
         return Wait(again_in=LOOK_AGAIN, detail=f"the cluster is {cloud.provisioning_state}")
     if cloud.power_state == "Running":
         return End(outcome=Outcome.DONE, reason=Reason.DONE, detail=plan.diff[0])
+    before = plan.values.get("state", cloud.provisioning_state)
+    if cloud.provisioning_state not in {"Succeeded", before}:  # one failed or was aborted since: ours, if a crash lost its token
+        said = f"the cluster is {cloud.provisioning_state} and {cloud.power_state}; it was {before} when this was planned"
+        return End(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=said)
     return _write(Verb.CLUSTER_START, "start", f"start cluster {plan.target.name}")
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from responder.actions.catalogue import ActionCatalogue
-from responder.actions.giving_back import looks_first, undo_now
+from responder.actions.giving_back import looks_first, of_pool, undo_now, undo_pool_now
 from responder.model.action import End, Outcome, Plan, Wait, Write
+from responder.model.cloud import CloudAsk
 from responder.model.cluster import Reading, Snapshot
 from responder.model.errors import (
     BlockedError,
@@ -156,7 +157,7 @@ class Hands:
     async def _carry_out(self, held: Held, plan: Plan) -> Ended:
         """Drive one action to its end: look, take the next step, look again; bounded by the rung's ``within``."""
         contested = 0
-        problem = ""
+        problem = unknown = ""
         blocked: Reason | None = None
         told: set[str] = set()
         fresh = False
@@ -165,6 +166,8 @@ class Hands:
             now = self._clock.now()
             ends_at = held.incident.runs[-1].prove_by if held.incident.runs else None
             if ends_at is not None and now >= ends_at:
+                if unknown:
+                    return Ended(outcome=Outcome.CANNOT_BE_KNOWN, reason=Reason.CANNOT_BE_KNOWN, detail=unknown)
                 if blocked is not None:
                     return Ended(outcome=Outcome.REFUSED, reason=blocked, detail=problem)
                 return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=f"its time is over. {problem}".rstrip(". "))
@@ -188,6 +191,8 @@ class Hands:
                     outcome=Outcome.GONE, reason=Reason.TARGET_GONE, detail=f"{held.incident.target} does not exist any more"
                 )
             step = action.next_step(plan, snapshot, now=self._clock.now())
+            if isinstance(step, Wait) and snapshot.cloud is not None:
+                unknown = ""  # it shows: something is at work
             match step:
                 case End():
                     return Ended(outcome=step.outcome, reason=step.reason, detail=step.detail)
@@ -208,9 +213,9 @@ class Hands:
                         continue
                     begun = cloud_hands.attempt_of(held.incident, step.key)
                     if step.at_most_once and begun is not None:
+                        unknown = f"{step.says}: it was sent at {begun.at:%H:%M:%S} and nothing shows what came of it"
                         if self._clock.now() - begun.at >= cloud_hands.SHOWS_WITHIN:
-                            said = f"{step.says}: it was sent at {begun.at:%H:%M:%S} and nothing shows what came of it"
-                            return Ended(outcome=Outcome.CANNOT_BE_KNOWN, reason=Reason.CANNOT_BE_KNOWN, detail=said)
+                            return Ended(outcome=Outcome.CANNOT_BE_KNOWN, reason=Reason.CANNOT_BE_KNOWN, detail=unknown)
                         fresh = True
                         await self._clock.sleep(BLOCKED_FOR)
                         continue
@@ -354,7 +359,9 @@ class Hands:
             entries.append(self._line(Reason.ALREADY_SO, f"left as it is: {one.change.target} ({why.detail})"))
 
     async def _undo_now(self, one: StoredChange) -> Write | End:
-        """Return the write that gives a change back now; what is on a node is looked at first."""
+        """Return the write that gives a change back now; what is on a node or a pool is looked at first."""
+        if of_pool(one.change) and one.cluster in self._clouds:
+            return undo_pool_now(one.change, await self._clouds[one.cluster].read(CloudAsk(fresh=True)))
         if not looks_first(one.change):
             return one.change.undo
         name = one.change.undo.name

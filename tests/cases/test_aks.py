@@ -224,6 +224,19 @@ async def test_62_a_deletion_of_which_nothing_shows_goes_to_a_person(on_aks: OnA
     assert "nothing shows what came of it" in incident.detail
 
 
+async def test_62_a_deletion_of_unknown_fate_is_not_called_failed_when_its_time_is_over(on_aks: OnAks) -> None:
+    """A rung that failed leads to the next one; what cannot be known leads to a person, also before the look at it is over."""
+    await on_aks.stage.serve(of_node({**REPLACE, "within": "1m"}, {**GROW, "within": "5m"}))
+    on_aks.double.faults.append(Fault(path=DELETE, status=500, times=9))
+    await on_aks.sick()
+
+    await on_aks.approved()
+    await on_aks.stage.work("cannot_be_known")
+
+    assert len(on_aks.asked(DELETE)) == 1
+    assert not on_aks.asked(PUT)
+
+
 async def test_62_a_deletion_that_was_refused_may_be_sent_again(on_aks: OnAks) -> None:
     """409 and 429 say that nothing was begun."""
     await on_aks.stage.serve(of_node(REPLACE))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from responder.actions.giving_back import of_pool, undo_pool_now
 from responder.actions.planning import PlanInput
 from responder.model.action import End, Outcome, Plan, Refusal, Verb, Wait, Write
 from responder.model.cloud import (
@@ -229,6 +230,49 @@ def test_an_autoscaled_pool_gets_a_higher_minimum_and_gets_it_back() -> None:
     assert ended(made, snap(pools=(replace(AUTOSCALED, minimum=4),))).outcome is Outcome.DONE
 
 
+def test_a_scale_that_failed_unseen_is_not_sent_again() -> None:
+    """A crash lost the operation's token; the pool was Succeeded when this was planned and is Failed now: a change to it failed since."""
+    made = planned("node_pool.scale", snap(), by=1)
+
+    found = ended(made, snap(pools=(replace(WORK, provisioning_state="Failed"),)))
+
+    assert (found.outcome, found.reason) == (Outcome.FAILED, Reason.FAILED)
+    assert "work is Failed at 3, planned to 4" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("pool", "operation", "outcome", "why"),
+    [
+        (replace(AUTOSCALED, minimum=4, provisioning_state="Updating"), None, Outcome.REFUSED, "it is on its way back already"),
+        (replace(AUTOSCALED, minimum=4), BUSY, Outcome.REFUSED, "somebody is at work"),
+        (AUTOSCALED, None, Outcome.ALREADY_SO, "a life that died has given it back"),
+        (replace(AUTOSCALED, minimum=3), None, Outcome.GONE, "somebody else set another minimum"),
+        (replace(AUTOSCALED, name="other"), None, Outcome.GONE, "the pool is deleted"),
+    ],
+    ids=["at work", "cluster at work", "given back", "another's", "no pool"],
+)
+def test_a_minimum_is_given_back_only_after_a_look(
+    pool: PoolSnapshot, operation: OperationSnapshot | None, outcome: Outcome, why: str
+) -> None:
+    """The last life may have sent it and died before it could say so."""
+    (change,) = planned("node_pool.scale", snap(pools=(AUTOSCALED,)), by=1).changes
+
+    found = undo_pool_now(change, cloud(pools=(pool,), operation=operation))
+
+    assert isinstance(found, End)
+    assert found.outcome is outcome, why
+
+
+def test_a_minimum_that_is_still_ours_is_given_back() -> None:
+    """As it was written down with the intention."""
+    (change,) = planned("node_pool.scale", snap(pools=(AUTOSCALED,)), by=1).changes
+
+    found = undo_pool_now(change, cloud(pools=(replace(AUTOSCALED, minimum=4, count=4),)))
+
+    assert of_pool(change)
+    assert found == change.undo
+
+
 def test_what_a_step_took_the_next_gives_back() -> None:
     """``to: previous`` is planned before the machine is deleted, so it knows the count from before."""
     made = planned("node_pool.scale", snap(), to="previous")
@@ -314,6 +358,26 @@ def test_the_last_system_nodes_are_looked_at_again_before_the_write() -> None:
 
 
 # --- cluster
+
+
+@pytest.mark.parametrize("state", ["Failed", "Canceled"])
+def test_a_start_that_failed_or_was_aborted_unseen_is_not_sent_again(state: str) -> None:
+    """A crash lost the operation's token; the cluster was Succeeded when this was planned, so what failed came after."""
+    made = planned("cluster.start", snap(CLUSTER, power_state="Stopped"))
+
+    found = ended(made, snap(CLUSTER, power_state="Stopped", provisioning_state=state))
+
+    assert (found.outcome, found.reason) == (Outcome.FAILED, Reason.FAILED)
+    assert f"{state} and Stopped; it was Succeeded" in found.detail
+
+
+def test_a_cluster_that_had_failed_before_is_started() -> None:
+    """What it failed at was somebody's affair before ours; also a plan of a release that did not note it."""
+    stopped = snap(CLUSTER, power_state="Stopped", provisioning_state="Failed")
+    made = planned("cluster.start", stopped)
+
+    assert written(made, stopped).verb is Verb.CLUSTER_START
+    assert written(replace(made, values={}), stopped).verb is Verb.CLUSTER_START
 
 
 def test_a_stopped_cluster_is_started_and_waited_for() -> None:
