@@ -94,12 +94,16 @@ class SandboxAzure:
         """Return the requests that change something."""
         return [one for one in self.asked if one.method != "GET" and not one.path.endswith(("UserCredential", "runCommand"))]
 
-    async def __aenter__(self) -> Self:
-        """Start listening."""
+    def application(self) -> web.Application:
+        """Return what is served: ARM's paths and Entra's."""
         app = web.Application(middlewares=[self._around], client_max_size=1 << 22)
         self.entra.routes(app)
         self._routes(app)
-        port = await self._served(app, tls=True)
+        return app
+
+    async def __aenter__(self) -> Self:
+        """Start listening."""
+        port = await self._served(self.application(), tls=True)
         self.url = self.entra.url = f"https://127.0.0.1:{port}"
         self.metadata_url = f"http://127.0.0.1:{await self._served(self.entra.instance_metadata(), tls=False)}"
         self._task = asyncio.create_task(self._run(), name="sandbox azure")

@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from responder.sandbox import Behaviour
+from responder.sandbox.aks_entra import CLIENT
+from responder.sandbox.aks_state import Aks, Machine
 from responder.sandbox.behaviour import NodeBehaviour
 from tests.crash.world import Outdoors, World, rule_file
 
@@ -27,7 +29,8 @@ class Plot:
         begin: Brings the trouble about; its time counts from there.
         lasts: How long it is followed.
         own: A rule of the plot's own; {} for the shipped ones.
-        acts: Something is written to the cluster in it.
+        acts: Something is written to the cluster or its cloud in it.
+        azure: The cluster is a managed one: its nodes are machines of pools, and a person approves what is asked.
     """
 
     name: str
@@ -36,11 +39,12 @@ class Plot:
     lasts: timedelta = timedelta(minutes=30)
     own: Any = None
     acts: bool = True
+    azure: bool = False
 
     def world(self, folder: Path, *, crash_at: frozenset[int] = frozenset(), keeps_name: bool = True) -> World:
         """Return a world in which it can happen."""
         rules = rule_file(folder, self.own) if self.own else ""
-        return World(act=(self.rule,), rules=rules, crash_at=crash_at, keeps_name=keeps_name)
+        return World(act=(self.rule,), rules=rules, crash_at=crash_at, keeps_name=keeps_name, azure=self.azure)
 
 
 async def _healthy(world: Outdoors, *, replicas: int = 2) -> None:
@@ -138,15 +142,15 @@ async def more_replicas(world: Outdoors) -> None:
     world.heals_at = world.clock.at + timedelta(minutes=4)
 
 
-async def _spread(world: Outdoors) -> str:
-    """Two workloads that are well; return a node on which both have a pod."""
+async def _spread(world: Outdoors, begins: str = "") -> str:
+    """Two workloads that are well; return a node on which both have a pod, one whose name begins so."""
     for name in ("api", "web"):
         world.cluster.deployment("shop", name, image=f"shop/{name}:1", replicas=3)
     await world.passes(timedelta(seconds=30))
     assert all(world.cluster.available("shop", name) for name in ("api", "web"))
     await world.observe_twice()
     on = [{pod["spec"]["nodeName"] for pod in world.cluster.pods("shop", name)} for name in ("api", "web")]
-    return str(min(on[0] & on[1]))
+    return str(min(one for one in on[0] & on[1] if one.startswith(begins)))
 
 
 async def dead_node(world: Outdoors) -> None:
@@ -194,6 +198,137 @@ async def failed_roll(world: Outdoors) -> None:
     world.events.append((world.clock.now(), msgspec.json.encode([one])))
 
 
+def _aks(world: Outdoors) -> Aks:
+    assert world.arm is not None
+    return world.arm.aks
+
+
+async def _managed(world: Outdoors, *, work: int = 3, **given: Any) -> Aks:
+    """A managed cluster that is well: a pool for the system, one for work."""
+    aks = _aks(world)
+    await aks.pool("system", 2, mode="System", taints=["CriticalAddonsOnly=true:NoSchedule"])
+    await aks.pool("work", work, **given)
+    await world.passes(timedelta(seconds=30))
+    return aks
+
+
+def _silent_until(world: Outdoors, well: Callable[[Aks], bool]) -> None:
+    """Let the API server be silent from now on until ARM says that all is well."""
+    aks = _aks(world)
+
+    def follows() -> None:
+        world.cluster.faults.status = 0 if well(aks) else 503
+
+    world.follows = follows
+    follows()
+
+
+async def _unreachable(world: Outdoors, well: Callable[[Aks], bool]) -> None:
+    """The API server does not answer, and somebody outside sees it."""
+    _silent_until(world, well)
+    await world.passes(timedelta(seconds=30))
+    world.alert("KubeAPIDown")
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def stopped_cluster(world: Outdoors) -> None:
+    """Somebody stopped it; it is started once a person has said yes."""
+    aks = await _managed(world)
+    aks.power = "Stopped"
+    await _unreachable(world, lambda aks: aks.power == "Running")
+
+
+async def cluster_that_does_not_start(world: Outdoors) -> None:
+    """It is stopped, and starting it fails: people have it."""
+    aks = await _managed(world)
+    aks.power = "Stopped"
+    aks.fails["Microsoft.ContainerService/managedClusters/start/action"] = (
+        "InternalOperationError",
+        "the control plane did not start",
+    )
+    await _unreachable(world, lambda aks: aks.power == "Running")
+
+
+async def stuck_operation(world: Outdoors) -> None:
+    """An operation of our own identity is in progress for more than an hour; it is aborted, and the cluster answers again."""
+    aks = await _managed(world)
+    aks.seconds["Microsoft.ContainerService/managedClusters/write"] = None
+    ours = CLIENT
+    begun = aks.begin("Microsoft.ContainerService/managedClusters/write", state="Updating", finish=_nothing, by=ours)
+    begun.began_at -= timedelta(minutes=70)
+    aks.log[-1]["at"] = begun.began_at
+    await _unreachable(world, lambda aks: aks.running is None)
+
+
+async def failed_cluster(world: Outdoors) -> None:
+    """ARM says that it failed; a reconcile brings it back."""
+    aks = await _managed(world)
+    aks.state = "Failed"
+    await _unreachable(world, lambda aks: aks.state == "Succeeded")
+
+
+async def dead_machine(world: Outdoors) -> None:
+    """A machine dies: its pods are moved, and with an approval it is deleted, and its pool gets its count back."""
+    await _managed(world)
+    node = await _spread(world, "aks-work-")
+    _machine(world, node).power = "deallocated"
+    world.cluster.silence(node)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubeNodeNotReady", node=node)
+
+
+async def sick_machine(world: Outdoors) -> None:
+    """A kubelet reports that it is not ready, and goes on ending pods: its node is drained, and then its running machine deleted."""
+    await _managed(world)
+    node = await _spread(world, "aks-work-")
+    world.cluster.behave_node(node, NodeBehaviour(ready=False))
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubeNodeNotReady", node=node)
+
+
+async def silent_machine(world: Outdoors) -> None:
+    """A node falls silent while its machine runs: nobody confirms that its pods ended, so it is not deleted, and a person has it."""
+    await _managed(world)
+    node = await _spread(world, "aks-work-")
+    world.cluster.silence(node)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubeNodeNotReady", node=node)
+
+
+def _machine(world: Outdoors, node: str) -> Machine:
+    return _aks(world).pools["work"].machines[node]
+
+
+async def full_pool(world: Outdoors) -> None:
+    """Pods that no node has room for, and one pool that could have another node."""
+    await _managed(world, work=2)
+    await _too_many(world)
+
+
+async def full_autoscaled_pool(world: Outdoors) -> None:
+    """The same, and the autoscaler owns the count: its minimum is raised, and given back at the end."""
+    await _managed(world, work=2, autoscaled=True, minimum=2, maximum=5)
+    await _too_many(world)
+
+
+async def full_quota(world: Outdoors) -> None:
+    """The same, and Azure has no room: the operation fails, and people have it."""
+    aks = await _managed(world, work=2)
+    aks.quota = 4
+    await _too_many(world)
+
+
+async def _too_many(world: Outdoors) -> None:
+    container = {"name": "big", "image": "shop/big:1", "resources": {"requests": {"cpu": "3"}}}
+    template = {"metadata": {"labels": {"app": "big"}}, "spec": {"containers": [container], "terminationGracePeriodSeconds": 2}}
+    world.cluster.deployment("shop", "big", image="shop/big:1", replicas=3, template=template)
+    await world.passes(timedelta(minutes=2))
+    world.alert("KubePodNotReady", namespace="shop", deployment="big")
+
+
 SCALE = {
     "rule": "scale-up", "title": "More of it", "owner": "tests", "runbook": "https://runbooks.example/", "severity": "error", "priority": 9,
     "match": [{"alert": "KubePodCrashLooping"}], "target": "workload", "ladder": [{"do": {"workload.scale": {"by": 1}}, "within": "2m"}],
@@ -214,5 +349,15 @@ PLOTS: tuple[Plot, ...] = (
     Plot("a workload that no node has room for", "pending-pods", no_room, timedelta(minutes=10), acts=False),
     Plot("a release past its deadline", "stuck-rollout", stuck_release, timedelta(minutes=8)),
     Plot("a node pool that AKS could not roll", "aks-operation-failed", failed_roll, timedelta(minutes=17), acts=False),
+    Plot("a cluster that somebody stopped", "cluster-unreachable", stopped_cluster, timedelta(minutes=10), azure=True),
+    Plot("a cluster that does not start", "cluster-unreachable", cluster_that_does_not_start, timedelta(minutes=17), azure=True),
+    Plot("a cluster stuck in an operation", "cluster-unreachable", stuck_operation, timedelta(minutes=11), azure=True),
+    Plot("a cluster that failed", "cluster-unreachable", failed_cluster, timedelta(minutes=10), azure=True),
+    Plot("a machine that died", "node-not-ready", dead_machine, timedelta(minutes=19), azure=True),
+    Plot("a sick machine, drained", "node-not-ready", sick_machine, timedelta(minutes=19), azure=True),
+    Plot("a silent node on a running machine", "node-not-ready", silent_machine, timedelta(minutes=17), azure=True),
+    Plot("a full pool", "pending-pods", full_pool, timedelta(minutes=12), azure=True),
+    Plot("a full pool of the autoscaler's", "pending-pods", full_autoscaled_pool, timedelta(minutes=12), azure=True),
+    Plot("a full pool and no quota", "pending-pods", full_quota, timedelta(minutes=12), azure=True),
     Plot("a raised floor, given back", "scale-up", more_replicas, timedelta(minutes=15), own=SCALE),
 )

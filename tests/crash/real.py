@@ -39,6 +39,7 @@ from responder.stores.sql.runners.postgres import PostgresRunner
 from responder.stores.sql.runners.sqlite import SqliteRunner
 from responder.stores.sql.store import Runner
 from tests import postgres
+from tests.crash.arm import Answer
 from tests.crash.direct import DirectClient
 from tests.crash.judge import End, ended, violations
 from tests.crash.plots import PLOTS, Plot
@@ -160,19 +161,34 @@ class FarClient(KubernetesClient):
 class FarWorld(World):
     """A life of the service in a process of its own."""
 
-    def __init__(self, *, act: tuple[str, ...], rules: str, wire: Wire, runner: Runner, number: int, at: datetime) -> None:
-        super().__init__(act=act, rules=rules, keeps_name=isinstance(runner, SqliteRunner))
+    def __init__(self, theatre: Theatre, *, wire: Wire, runner: Runner) -> None:
+        azure = theatre.arm is not None
+        super().__init__(act=theatre.act, rules=theatre.rules, keeps_name=isinstance(runner, SqliteRunner), azure=azure)
+        if self.arm is not None and theatre.arm is not None:
+            self.arm.token = theatre.arm.token
         self._wire = wire
         self.fate = FarFate(wire)
         self.runner = runner
-        self.lives = number - 1
-        self.clock.at = at
+        self.lives = theatre.lives - 1
+        self.clock.at = theatre.clock.at
+        self.voted = set(theatre.voted)
 
     def turn(self, until: datetime) -> None:
         self.clock.at, self.events = self._wire.ask("turn", until)
 
     def client(self) -> KubernetesClient:
         return FarClient("sandbox", self._wire, self.fate)
+
+    async def clouded(self) -> None:
+        """The parent's cloud turns with its cluster."""
+
+    async def to_arm(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        found: Answer = self._wire.ask("arm", method, url, headers, body)
+        return found
+
+    def voted_for(self, digest: str) -> None:
+        super().voted_for(digest)
+        self._wire.ask("voted", digest)
 
     def told(self, message: Sent) -> None:
         self._wire.ask("told", message)
@@ -230,7 +246,7 @@ async def _life(theatre: Theatre, wire: Wire, until: datetime | None) -> None:
     runner = await _opened(theatre.where)
     fate = Fate()
     watch_commits(runner, lambda: world.fate if world is not None else fate)
-    world = FarWorld(act=theatre.act, rules=theatre.rules, wire=wire, runner=runner, number=theatre.lives, at=theatre.clock.at)
+    world = FarWorld(theatre, wire=wire, runner=runner)
     world.fate.on = until is not None
     await world.begin()
     world.events = list(theatre.events)
@@ -263,8 +279,8 @@ class Theatre(Outdoors):
         asked: How many requests of all lives were answered.
     """
 
-    def __init__(self, *, act: tuple[str, ...], rules: str, where: str, run: RealRun) -> None:
-        super().__init__()
+    def __init__(self, *, act: tuple[str, ...], rules: str, where: str, run: RealRun, azure: bool) -> None:
+        super().__init__(azure=azure)
         self.act, self.rules, self.where = act, rules, where
         self.points: list[str] = []
         self.asked = 0
@@ -316,6 +332,7 @@ class Theatre(Outdoors):
     async def _serve(self, wire: Wire, pid: int, *, counted: bool) -> None:
         answers: dict[str, Callable[..., Awaitable[Any]]] = {
             "point": self._point, "turn": self._turn, "request": self._request, "told": self._told, "taken": self._taken,
+            "arm": self._arm, "voted": self._voted,
         }  # fmt: skip
         while True:
             try:
@@ -344,7 +361,16 @@ class Theatre(Outdoors):
 
     async def _turn(self, until: datetime) -> tuple[datetime, list[tuple[datetime, bytes]]]:
         self.turn(until)
+        await self.clouded()
         return self.clock.at, self.events
+
+    async def _arm(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        assert self.arm is not None
+        self.arm.life = self.lives
+        return await self.arm.answer(method, url, headers, body)
+
+    async def _voted(self, digest: str) -> None:
+        self.voted_for(digest)
 
     async def _request(
         self, method: str, path: str, query: Mapping[str, str], data: bytes | None, content_type: str, most: int | None
@@ -366,7 +392,7 @@ def _ended(pid: int) -> int:
 
 async def _lived(plot: Plot, run: RealRun, folder: Path, where: str) -> tuple[End, int]:
     rules = rule_file(folder, plot.own) if plot.own else ""
-    theatre = Theatre(act=(plot.rule,), rules=rules, where=where, run=run)
+    theatre = Theatre(act=(plot.rule,), rules=rules, where=where, run=run, azure=plot.azure)
     await plot.begin(theatre)
     began_at = theatre.clock.at
     await theatre.live(plot.lasts)

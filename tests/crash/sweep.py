@@ -41,6 +41,11 @@ class Run:
     keeps_name: bool
 
 
+def shipped() -> set[str]:
+    """Return the names of the rules that are shipped."""
+    return {one.stem for one in RULES.glob("*.yaml") if not one.stem.endswith(".test")}
+
+
 async def lived(plot: Plot, *, crash_at: frozenset[int] = frozenset(), keeps_name: bool = True) -> End:
     """Let a plot happen."""
     with tempfile.TemporaryDirectory() as folder:
@@ -153,19 +158,23 @@ def _memory(results: Sequence[tuple[Run, list[str], int]], given: argparse.Names
         f"`make crash ARGS='--only memory --every {given.every} --doubles {given.doubles} --minutes {given.minutes} --seed {given.seed} --write'`",
         "",
         "On simulated time; on the name of the last one (SQLite) and as another replica that waits for its lease, in turns. Points are before and after every storing",
-        f"commit, every request to the cluster (each {given.every * REQUESTS}th of these in turn), every write, every message.",
+        f"commit, every request that reads from the cluster or ARM (each {given.every * REQUESTS}th of these in turn), every write to either, every poll of an operation",
+        "of ARM, every message.",
         "",
-        "| Plot | Rule | Points to die at | Runs | with two deaths | Violations |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| Plot | Rule | Writes to the cloud | Points to die at | Runs | with two deaths | Violations |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for number in given.plots:
         plot = PLOTS[number]
         mine = [one for one in results if one[0].plot == number]
         doubles = sum(1 for run, _, _ in mine if len(run.crash_at) > 1)
         bad = sum(1 for _, wrong, _ in mine if wrong)
-        lines.append(f"| {plot.name} | {plot.rule} | {len(clean(number).points)} | {len(mine)} | {doubles} | {bad} |")
-    missing = sorted({one.stem for one in RULES.glob("*.yaml") if not one.stem.endswith(".test")} - {plot.rule for plot in PLOTS})
-    lines += ["", _sum(results), *([f"Shipped rules without a plot: {', '.join(missing)}."] if missing else [])]
+        to_cloud = ", ".join(_short(one) for one in clean(number).effects if one.startswith("arm "))
+        lines.append(
+            f"| {plot.name} | {plot.rule} | {to_cloud} | {len(clean(number).points)} | {len(mine)} | {doubles} | {bad} |"
+        )
+    missing = sorted(shipped() - {plot.rule for plot in PLOTS})
+    lines += ["", _sum(results), f"Shipped rules without a plot: {', '.join(missing) or 'none'}."]
     kinds = Counter(kind for number in given.plots for kind in clean(number).points)
     lines += [
         "",
@@ -175,6 +184,12 @@ def _memory(results: Sequence[tuple[Run, list[str], int]], given: argparse.Names
     ]
     lines += ["", "Violations:", "", *(_wrong(results) or ["None."])]
     return "\n".join(lines) + "\n"
+
+
+def _short(effect: str) -> str:
+    """Say a write to the cloud without the machine's name."""
+    words = effect.removeprefix("arm ").replace(" minimum=None", "").split()
+    return "delete machine" if words[0].endswith("/deleteMachines") else " ".join(words)
 
 
 def _sum(results: Sequence[tuple[Run | real.RealRun, list[str], int]]) -> str:

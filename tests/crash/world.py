@@ -1,7 +1,7 @@
 """The whole service in one thread on simulated time, with a sandbox cluster, and a place to die at every point where a process can die.
 
-Points: every commit (before it, and after it before anybody knows), every call to a cluster or a channel (before it, and after it before its answer is
-seen), every write to a cluster (before it, and after it took effect). Dying drops everything in memory: no task goes on, nothing is flushed, leases stay.
+Points: every commit (before it, and after it before anybody knows), every call to a cluster, ARM or a channel (before it, and after it before its answer is
+seen), every write to a cluster or ARM (before it, and after it took effect), every poll of an operation of ARM. Dying drops everything in memory: no task goes on, nothing is flushed, leases stay.
 
 The decision a reader would question: the supervisor's loops are turned by hand here, because a process that polls every second of an hour takes seconds of
 CPU. Router, worker, hands, outbox and store are the real ones, put together by ``responder.app``.
@@ -26,13 +26,17 @@ from sqlalchemy import select
 from responder import app as composition
 from responder.actions.catalogue import catalogue
 from responder.clock import SystemClock
+from responder.clusters.aks import AksCloud
 from responder.clusters.kubernetes import KubernetesHands, KubernetesView
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.model.action import Write
-from responder.model.incident import Incident
+from responder.model.cloud import Begun, CloudAsk, CloudSnapshot, OperationResult
+from responder.model.incident import Incident, Phase, Signal, SignalKind
 from responder.model.notice import Notice, NoticeKind, Receipt
+from responder.model.reason import Reason
 from responder.model.storing import DeliveryState
 from responder.sandbox import SandboxCluster, Timings
+from responder.sandbox.kinds import NODES
 from responder.service.rulebook import Rulebook
 from responder.settings import Settings
 from responder.stores.sql import tables
@@ -40,6 +44,7 @@ from responder.stores.sql.runners.inline import InlineRunner
 from responder.stores.sql.store import Runner, SqlStore
 from responder.telemetry import Metrics
 from tests.builders import NOON
+from tests.crash.arm import Answer, Arm, direct_cloud
 from tests.crash.direct import DirectClient
 
 R = TypeVar("R")
@@ -49,6 +54,9 @@ DEAD_FOR = timedelta(seconds=3)
 
 TICK = timedelta(seconds=2)
 SENDER_AGAIN = timedelta(seconds=5)
+THINKS_FOR = timedelta(seconds=40)
+"""How long a person looks at a plan before approving it."""
+
 CONFIG: dict[str, Any] = {
     "http": {"authentication": False},
     "store": {"path": "unused"},
@@ -145,6 +153,7 @@ class Sent:
     kind: NoticeKind
     level: int
     key: str
+    reason: str = ""
 
 
 class Channel:
@@ -157,7 +166,7 @@ class Channel:
     async def send(self, notice: Notice) -> Receipt:
         fate, world = self._world.fate, self._world
         fate.point(f"before {notice.kind} to a channel")
-        world.told(Sent(world.clock.now(), self.name, notice.kind, notice.level, notice.dedup_key))
+        world.told(Sent(world.clock.now(), self.name, notice.kind, notice.level, notice.dedup_key, str(notice.reason)))
         fate.point(f"after {notice.kind} to a channel")
         return Receipt(reached=self.name != "team", answer="202")
 
@@ -219,6 +228,37 @@ class MortalView(KubernetesView):
         return found
 
 
+class MortalCloud(AksCloud):
+    """The real adapter of ARM, with a point before and after every read, write and poll; its transport has one round every request."""
+
+    fate: Fate
+
+    async def read(self, ask: CloudAsk) -> CloudSnapshot:
+        self.fate.point("before a cloud read")
+        found = await super().read(ask)
+        self.fate.point("after a cloud read")
+        return found
+
+    async def write(self, write: Write, *, within: timedelta) -> Begun:
+        self.fate.point("before a cloud write")
+        begun = await super().write(write, within=within)
+        self.fate.point("after a cloud write")
+        return begun
+
+    async def follow(self, token: str, *, within: timedelta) -> OperationResult:
+        self.fate.point("before a poll")
+        found = await super().follow(token, within=within)
+        self.fate.point("after a poll")
+        return found
+
+
+class Everybody:
+    """The rest of the world answers. Implements ``ports.World``."""
+
+    async def answers(self) -> bool:
+        return True
+
+
 class SimulatedClock:
     """Stands still until somebody sleeps; then the world goes on that long."""
 
@@ -239,13 +279,15 @@ class SimulatedClock:
 
 
 @functools.cache
-def _settings(folder: str, act: tuple[str, ...]) -> Settings:
-    more = {"rule_paths": [folder]} if folder else {}
+def _settings(folder: str, act: tuple[str, ...], resource_id: str) -> Settings:
+    more: dict[str, Any] = {"rule_paths": [folder]} if folder else {}
+    if resource_id:
+        more["clusters"] = {"sandbox": {"kubeconfig": "unused", "resource_id": resource_id}}
     return Settings.model_validate({**CONFIG, **more, "act": list(act)})
 
 
 @functools.cache
-def _rulebook(settings_key: tuple[str, tuple[str, ...]]) -> Rulebook:
+def _rulebook(settings_key: tuple[str, tuple[str, ...], str]) -> Rulebook:
     settings = _settings(*settings_key)
     known = catalogue()
     book = Rulebook(
@@ -264,14 +306,20 @@ class Outdoors:
         events: Alerts that nobody has taken yet, and when their sender posts them.
         lives: How many processes there were.
         heals_at: When every image behaves again; None for never.
+        arm: The cloud that the cluster's nodes are machines of; None without one.
+        follows: What follows by itself from what is done, such as an API server that answers again; asked at every turn.
+        voted: Digests of plans that a person has approved, and been told that the vote counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, azure: bool = False) -> None:
         self.clock = SimulatedClock(self)
-        self.cluster = SandboxCluster(timings=Timings(), now=self.clock.now)
+        self.cluster = SandboxCluster(timings=Timings(), now=self.clock.now, nodes=0 if azure else 3)
+        self.arm = Arm(self.cluster, now=self.clock.now) if azure else None
         self.sent: list[Sent] = []
         self.events: list[tuple[datetime, bytes]] = []
         self.heals_at: datetime | None = None
+        self.follows: Callable[[], None] | None = None
+        self.voted: set[str] = set()
         self.lives = 0
 
     def alert(self, name: str, **labels: str) -> None:
@@ -288,7 +336,15 @@ class Outdoors:
         until = self.clock.at + duration
         while self.clock.at < until:
             self.turn(until)
+            await self.clouded()
             await self.meanwhile()
+
+    async def clouded(self) -> None:
+        """Let time pass in the cloud too, and what follows follow."""
+        if self.arm is not None:
+            await self.arm.double.tick()
+        if self.follows is not None:
+            self.follows()
 
     def turn(self, until: datetime) -> None:
         """Let two seconds pass, or less."""
@@ -309,8 +365,12 @@ class Outdoors:
         self.events = [(max(at, again) if at <= self.clock.at else at, body) for at, body in self.events]
 
     def floor(self) -> list[Any]:
-        """Return every autoscaler's floor."""
-        return [one["spec"].get("minReplicas") for one in self.cluster.storage.all("autoscaling/v2/horizontalpodautoscalers")]
+        """Return what is set for a time: every autoscaler's floor, every pool's minimum, every cordon."""
+        return [
+            *(one["spec"].get("minReplicas") for one in self.cluster.storage.all("autoscaling/v2/horizontalpodautoscalers")),
+            *(self.arm.minimums() if self.arm is not None else ()),
+            *(one["metadata"]["name"] for one in self.cluster.storage.all(NODES) if one["spec"].get("unschedulable")),
+        ]
 
     def told(self, message: Sent) -> None:
         """Take a message that a channel took."""
@@ -320,12 +380,16 @@ class Outdoors:
         """Take note that a sender was told that its alert is stored."""
         self.events.remove(event)
 
+    def voted_for(self, digest: str) -> None:
+        """Take note that a person was told that the vote counts."""
+        self.voted.add(digest)
+
     def seen(self) -> Counter[str]:
-        """Return what took effect in the cluster, each object without what differs between runs: a pod's random end."""
+        """Return what took effect in the cluster and in its cloud, each object without what differs between runs: a pod's random end."""
         return Counter(
             f"{one.verb} {one.resource} {one.name.rsplit('-', 2)[0] if one.resource.startswith('pods') else one.name}"
             for one in self.cluster.writes
-        )
+        ) + (self.arm.took_effect() if self.arm is not None else Counter())
 
 
 async def left(runner: Runner, clock: SimulatedClock) -> tuple[list[Incident], dict[str, Any]]:
@@ -354,15 +418,24 @@ class World(Outdoors):
     Attributes:
         fate: When it dies.
         runner: The database's.
+        adapter: Which adapter of ARM it has; the judge is tested with faulty ones.
     """
 
+    adapter: type[MortalCloud] = MortalCloud
+
     def __init__(
-        self, *, act: tuple[str, ...], rules: str = "", crash_at: frozenset[int] = frozenset(), keeps_name: bool = True
+        self,
+        *,
+        act: tuple[str, ...],
+        rules: str = "",
+        crash_at: frozenset[int] = frozenset(),
+        keeps_name: bool = True,
+        azure: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(azure=azure)
         self.fate = Fate(at=crash_at)
         self.runner: Runner = MortalRunner(self.fate)
-        self._key = (rules, act)
+        self._key = (rules, act, self.arm.aks.resource_id if self.arm is not None else "")
         self._keeps_name = keeps_name
         self._app: composition.App | None = None
         self._beat_at = NOON
@@ -383,6 +456,7 @@ class World(Outdoors):
                 self._beat_at = self.clock.at
                 await self.app.supervisor._heartbeat()
             await self._receive()
+            await self._approve()
             await self.app.supervisor._router.route_due()
             await self.app.supervisor._outbox.send_due()
         finally:
@@ -393,6 +467,43 @@ class World(Outdoors):
             source = "event-grid" if b'"eventType"' in event[1] else "alertmanager"
             await self.app.intake.accept(source=source, source_name="prom", body=event[1])
             self.taken(event)
+
+    async def _approve(self) -> None:
+        """Let a person approve what is asked, after a moment's thought."""
+        if self.arm is None:
+            return
+        for one in await self.app.store.incidents(unclosed=True, limit=5):
+            asked = one.approval
+            if asked is None or one.phase is not Phase.WAITING or one.reason is not Reason.APPROVAL or asked.digest in self.voted:
+                continue
+            if self.clock.now() - asked.asked_at >= THINKS_FOR:
+                body = {"digest": asked.digest}
+                await self.app.store.signal(
+                    Signal(incident=one.id, kind=SignalKind.APPROVED, at=self.clock.now(), by="ana", body=body)
+                )
+                self.voted_for(asked.digest)
+
+    async def send_to_arm(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Send a request of the SDK's, with a point before and after it."""
+        kind = "a request" if method == "GET" else "a request that changes the cloud"
+        self.fate.point(f"before {kind}")
+        found = await self.to_arm(method, url, headers, body)
+        self.fate.point(f"after {kind}")
+        return found
+
+    async def to_arm(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Bring a request to the double."""
+        assert self.arm is not None
+        self.arm.life = self.lives
+        return await self.arm.answer(method, url, headers, body)
+
+    def _cloud(self) -> AksCloud | None:
+        if self.arm is None:
+            return None
+        cloud = direct_cloud(self.adapter, self.arm.aks.resource_id, self.arm.token, self.send_to_arm, now=self.clock.now)
+        assert isinstance(cloud, MortalCloud)
+        cloud.fate = self.fate
+        return cloud
 
     async def rows(self) -> dict[str, Any]:
         """Return what the invariants are judged by."""
@@ -412,10 +523,12 @@ class World(Outdoors):
         view = MortalView("sandbox", client, now=self.clock.now)
         view.fate = self.fate
         store = SqlStore(self.runner, self.clock)
+        cloud = self._cloud()
         channels: Any = {name: Channel(name, self) for name in settings.channels}
         self._app = composition._assemble(
             settings, self.clock, Metrics(), catalogue(), _rulebook(self._key), store, channels,
             {"sandbox": view}, {"sandbox": MortalHands("sandbox", client, self)}, {}, None,
+            clouds={"sandbox": cloud} if cloud is not None else {}, world=Everybody(),
         )  # fmt: skip
         if not self._keeps_name:
             self._app.supervisor._worker.owner = f"life-{self.lives}"
@@ -451,6 +564,7 @@ class World(Outdoors):
         supervisor = self.app.supervisor
         while self.clock.at < ends_at:
             await self._receive()
+            await self._approve()
             done = await supervisor._router.route_due()
             async with asyncio.TaskGroup() as group:
                 done += await supervisor._worker.work_due(group)
