@@ -290,7 +290,7 @@ async def sick_machine(world: Outdoors) -> None:
 
 
 async def silent_machine(world: Outdoors) -> None:
-    """A node falls silent while its machine runs: nobody confirms that its pods ended, so it is not deleted, and a person has it."""
+    """A node falls silent while its machine runs: nobody confirms that its evicted pods ended; with an approval the machine's end is theirs."""
     await _managed(world)
     node = await _spread(world, "aks-work-")
     world.cluster.silence(node)
@@ -355,7 +355,7 @@ PLOTS: tuple[Plot, ...] = (
     Plot("a cluster that failed", "cluster-unreachable", failed_cluster, timedelta(minutes=10), azure=True),
     Plot("a machine that died", "node-not-ready", dead_machine, timedelta(minutes=19), azure=True),
     Plot("a sick machine, drained", "node-not-ready", sick_machine, timedelta(minutes=19), azure=True),
-    Plot("a silent node on a running machine", "node-not-ready", silent_machine, timedelta(minutes=17), azure=True),
+    Plot("a silent node on a running machine", "node-not-ready", silent_machine, timedelta(minutes=19), azure=True),
     Plot("a full pool", "pending-pods", full_pool, timedelta(minutes=12), azure=True),
     Plot("a full pool of the autoscaler's", "pending-pods", full_autoscaled_pool, timedelta(minutes=12), azure=True),
     Plot("a full pool and no quota", "pending-pods", full_quota, timedelta(minutes=12), azure=True),

@@ -465,7 +465,9 @@ def died(run: RealRun, server: postgres.PostgresServer | None) -> tuple[RealRun,
     return run, violations(without, end), end.lives
 
 
-def _quiet() -> None:
+def _ready(known: dict[tuple[int, Database], tuple[End, int]]) -> None:
+    """Begin a process that need not live again what this one has lived."""
+    _CLEAN.update(known)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
@@ -481,7 +483,7 @@ def sweep(*, each: int, seed: int, processes: int, plots: Sequence[int], minutes
         runs = planned(plots, ("sqlite", "postgres"), server, each=each, seed=seed)
         random.Random(seed).shuffle(runs)
         began = time.monotonic()
-        with multiprocessing.get_context("spawn").Pool(processes, initializer=_quiet) as pool:
+        with multiprocessing.get_context("spawn").Pool(processes, _ready, (_CLEAN,)) as pool:
             for number, one in enumerate(pool.imap_unordered(_worker, [(run, server.url) for run in runs], chunksize=1), start=1):
                 results.append(one)
                 if time.monotonic() - began > minutes * 60:

@@ -130,7 +130,7 @@ def in_memory(given: argparse.Namespace) -> list[tuple[Run, list[str], int]]:
     random.Random(given.seed).shuffle(runs)
     began = time.monotonic()
     results: list[tuple[Run, list[str], int]] = []
-    with multiprocessing.get_context("spawn").Pool(given.processes, initializer=quiet) as pool:
+    with multiprocessing.get_context("spawn").Pool(given.processes, _ready, (_CLEAN,)) as pool:
         for number, one in enumerate(pool.imap_unordered(died, runs, chunksize=2), start=1):
             results.append(one)
             if time.monotonic() - began > given.minutes * 60:
@@ -139,6 +139,12 @@ def in_memory(given: argparse.Namespace) -> list[tuple[Run, list[str], int]]:
                 bad = sum(1 for _, wrong, _ in results if wrong)
                 print(f"{number} of {len(runs)} runs, {bad} with violations, {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
     return results
+
+
+def _ready(known: dict[int, End]) -> None:
+    """Begin a process that need not live again what this one has lived."""
+    quiet()
+    _CLEAN.update(known)
 
 
 def quiet() -> None:

@@ -14,7 +14,7 @@ from responder.model.action import Write
 from responder.model.cloud import Begun, CloudAsk, CloudSnapshot
 from responder.model.reason import Reason
 from tests.crash.judge import End, ended, violations
-from tests.crash.plots import PLOTS, Plot
+from tests.crash.plots import PLOTS, Plot, sick_machine
 from tests.crash.sweep import Run, clean, died, lived, planned, quiet, shipped
 from tests.crash.world import MortalCloud, left
 
@@ -144,16 +144,24 @@ def test_a_product_that_repeats_before_it_looks_is_found_guilty(tmp_path: Path) 
     assert any("sent without a look" in said for said in violations(clean(number), end))
 
 
+UNDRAINED = Plot(
+    "a machine with pods", "undrained", sick_machine, timedelta(minutes=3), azure=True,
+    own={
+        "rule": "undrained", "title": "No drain", "owner": "tests", "runbook": "https://runbooks.example/", "severity": "error", "priority": 99,
+        "match": [{"alert": "KubeNodeNotReady"}], "target": "node", "ladder": [{"do": "node_pool.delete_machine", "within": "9m"}],
+    },
+)  # fmt: skip
+
+
 def test_a_product_that_deletes_a_machine_under_its_pods_is_found_guilty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deliberate fault: whether the node is drained is not looked at."""
-    number = named("a silent node on a running machine")
-    without = clean(number)
+    without = asyncio.run(lived(UNDRAINED))
     monkeypatch.setattr(node_pool_machine, "_left", lambda *_asked: "")
 
-    end = asyncio.run(lived_with(PLOTS[number], MortalCloud, tmp_path))
+    end = asyncio.run(lived_with(UNDRAINED, MortalCloud, tmp_path))
 
-    found = violations(without, end)
-    assert any("deleteMachines" in said for said in found)
+    assert not any("deleteMachines" in one.what for one in without.calls)
+    assert any("is deleted under" in said for said in violations(end, end))
 
 
 def test_the_judge_sees_damage_in_the_cloud() -> None:
