@@ -438,19 +438,27 @@ def clean(plot: int, database: Database, server: postgres.PostgresServer | None)
 def planned(
     plots: Sequence[int], databases: Sequence[Database], server: postgres.PostgresServer | None, *, each: int, seed: int
 ) -> list[RealRun]:
-    """Return ``each`` runs for each plot and database: half die at numbered points (one in five of them twice), half at a moment of chance."""
+    """Return ``each`` runs for each plot and database: half die at numbered points (one in five of them twice), half at a moment of chance.
+
+    Where a cloud is written to, every other of the numbered points is round a write or a poll.
+    """
     chance = random.Random(seed)
     runs: list[RealRun] = []
     for plot in plots:
         for database in databases:
             end, asked = clean(plot, database, server)
             telling = [at for at, kind in enumerate(end.points) if not kind.endswith("a request")]
+            cloud = [
+                at for at, kind in enumerate(end.points) if kind.endswith(("a cloud write", "that changes the cloud", "a poll"))
+            ]
             for number in range(each):
                 if number % 2:
                     after = chance.choice((0.0, 0.0005, 0.001, 0.002, 0.004, 0.008))
                     runs.append(RealRun(plot, database, kill_at=chance.randrange(asked), after=after))
+                elif number % 4 == 0 and cloud:  # few points, and the ones that matter
+                    runs.append(RealRun(plot, database, crash_at=frozenset({chance.choice(cloud)})))
                 else:
-                    times = 2 if number % 10 == 0 else 1
+                    times = 2 if number % 10 == 2 else 1
                     runs.append(RealRun(plot, database, crash_at=frozenset(chance.sample(telling, times))))
     return runs
 

@@ -32,6 +32,10 @@ REQUESTS = 12
 """Of the points round single requests (a read of a target is eight of them, and nothing is stored between two) each n-th is taken of those that are due."""
 
 
+RARE = 100
+"""From so many points left out between two on, those round writes to a cloud are not died at besides: the default tests name their own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run to be made: a plot, where it dies, and whether the next life has the last one's name (SQLite) or another (a replica)."""
@@ -75,14 +79,17 @@ def clean(plot: int) -> End:
 
 
 def planned(plots: Sequence[int], *, every: int = 1, doubles: int = 0, seed: int = 1) -> list[Run]:
-    """Return all runs: each point of each plot (or each n-th), the names of the lives alternating; then pairs of points by chance."""
+    """Return all runs: each point of each plot (or each n-th), the names of the lives alternating; then pairs of points by chance.
+
+    Points round writes to a cloud are not left out.
+    """
     chance = random.Random(seed)
     runs: list[Run] = []
     for plot in plots:
         points = clean(plot).points
         requests = [at for at, kind in enumerate(points) if kind.endswith("a request")]
         others = [at for at, kind in enumerate(points) if not kind.endswith("a request")]
-        for some, step in ((others, every), (requests, every * REQUESTS)):
+        for some, step in ((others, every), (requests, every * REQUESTS), (round_writes(points) if every < RARE else [], 1)):
             chosen = some[chance.randrange(step) :: step]
             runs += [Run(plot, frozenset({at}), keeps_name=number % 2 == 0) for number, at in enumerate(chosen)]
         pairs = (frozenset(chance.sample(others, 2)) for _ in range(doubles))
@@ -128,6 +135,8 @@ def in_memory(given: argparse.Namespace) -> list[tuple[Run, list[str], int]]:
     """Make all runs in memory; print how far it is."""
     runs = planned(given.plots, every=given.every, doubles=given.doubles, seed=given.seed)
     random.Random(given.seed).shuffle(runs)
+    runs = list(dict.fromkeys(runs))
+    runs.sort(key=lambda run: not run.crash_at <= set(round_writes(clean(run.plot).points)))
     began = time.monotonic()
     results: list[tuple[Run, list[str], int]] = []
     with multiprocessing.get_context("spawn").Pool(given.processes, _ready, (_CLEAN,)) as pool:
@@ -190,6 +199,11 @@ def _memory(results: Sequence[tuple[Run, list[str], int]], given: argparse.Names
     ]
     lines += ["", "Violations:", "", *(_wrong(results) or ["None."])]
     return "\n".join(lines) + "\n"
+
+
+def round_writes(points: Sequence[str]) -> list[int]:
+    """Return the points round writes to a cloud: always died at, and first, since there are few of them."""
+    return [at for at, kind in enumerate(points) if kind.endswith(("a cloud write", "a request that changes the cloud"))]
 
 
 def _short(effect: str) -> str:
