@@ -1,7 +1,8 @@
 """``node_pool.scale {by, to, pool, remove}``: a pool's count as an absolute value; of an autoscaled pool its minimum, given back later.
 
 Recognised after a crash by the count and the pool's provisioning state. The whole pool is written back with one value changed, under its
-ETag (kubernetes.md A13); two values are never changed in one call. ``to: previous`` gives back what an earlier step of the same rung took.
+ETag (kubernetes.md A13); two values are never changed in one call. ``to: previous`` gives back what an earlier step of the same rung took; where the
+rung is stopped between the two (a pause, the kill switch), the count is a change that is owed: else a pool that lost a machine would look whole.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ def plan(given: PlanInput) -> Plan | Refusal:
             "gives_back": True,
         }
         return replace(
-            made, values={**values, "autoscaled": pool.autoscaled}, diff=(f"node pool {pool.name}: count back to {pool.count}",)
+            made,
+            values={**values, "autoscaled": pool.autoscaled},
+            diff=(f"node pool {pool.name}: count back to {pool.count}",),
+            changes=() if pool.autoscaled else (_owed(pool),),
         )
     if pool.autoscaled:
         return _floor_plan(given, pool, made)
@@ -67,6 +71,14 @@ def plan(given: PlanInput) -> Plan | Refusal:
         made,
         values={"pool": pool.name, "field": "count", "from": pool.count, "to": wanted},
         diff=(f"node pool {pool.name}: count {pool.count} → {wanted}",),
+    )
+
+
+def _owed(pool: PoolSnapshot) -> Change:
+    """Return the node that an earlier step takes from the pool, as a debt."""
+    undo = _write(pool.name, "count", pool.count - 1, pool.count, key="give back the count", etag="")
+    return Change(
+        target=f"node pool {pool.name}", field="count", before=pool.count, after=pool.count - 1, undo=undo, until="step"
     )
 
 

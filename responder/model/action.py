@@ -141,7 +141,8 @@ class Change:
         field: Such as ``spec.minReplicas`` of the object that ``target`` names.
         before, after: JSON values; given back only while the field still is ``after``.
         undo: The write that gives it back.
-        until: ``rung`` when a rung that does not end done gives it back at once, ``incident`` when it stays until recovery or close.
+        until: ``rung`` when a rung that does not end done gives it back at once; ``step`` when a later step of the rung gives it back, and this is for
+            when that is not reached, so that any rung's end settles it; ``incident`` when it stays until recovery or close.
     """
 
     target: str

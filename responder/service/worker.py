@@ -445,14 +445,15 @@ class Worker:
         return items, problem
 
     async def _give_back(self, held: Held, decision: Decision) -> None:
-        """Give back what is owed: all of it at recovery or close, of a rung that did not end done what it set for itself."""
+        """Give back what is owed: all of it at recovery or close, of a rung that did not end done what it set for itself, of any what a step left."""
         owed = list(await self._store.owed(incident=held.incident.id))
         if not decision.give_back:
-            if decision.finished is None or decision.finished[1] == "done":
+            if decision.finished is None:
                 return
             if decision.incident.reason in {Reason.KILL_SWITCH, Reason.LEASE_LOST}:
                 return  # nothing more is written; the debt stays listed
-            owed = [one for one in owed if one.command == decision.finished[0] and one.change.until == "rung"]
+            ends = {"step"} if decision.finished[1] == "done" else {"step", "rung"}
+            owed = [one for one in owed if one.command == decision.finished[0] and one.change.until in ends]
         if not owed:
             return
         settled, entries = await self._parts.hands.give_back(held, owed)

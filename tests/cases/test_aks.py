@@ -16,6 +16,7 @@ import pytest
 
 from responder.model.incident import Incident, Signal, SignalKind
 from responder.model.reason import Reason
+from responder.model.storing import StoredChange
 from responder.sandbox.aks import Asked, Fault, SandboxAzure
 from responder.sandbox.aks_nodes import ApiNodes
 from responder.sandbox.aks_state import Aks
@@ -235,6 +236,47 @@ async def test_62_a_deletion_of_unknown_fate_is_not_called_failed_when_its_time_
 
     assert len(on_aks.asked(DELETE)) == 1
     assert not on_aks.asked(PUT)
+
+
+async def test_a_rung_that_is_paused_between_its_two_steps_gives_the_pool_its_count_back(on_aks: OnAks) -> None:
+    """Two of two Ready is healthy, and one machine too few: the count is owed from the intention on."""
+    await on_aks.stage.serve(of_node(REPLACE))
+    await on_aks.sick()
+    incident = await on_aks.approved()
+    store, clock = on_aks.stage.parts.store, on_aks.stage.clock
+    owed: list[StoredChange] = []
+    beat = clock.slept
+
+    async def paused_meanwhile() -> None:
+        if beat is not None:
+            await beat()
+        if on_aks.asked(DELETE) and not owed:
+            await store.signal(Signal(incident=incident.id, kind=SignalKind.PAUSED, at=clock.now(), by="ana"))
+            owed.extend(await store.owed())
+
+    clock.slept = paused_meanwhile
+    stopped = await on_aks.stage.work("paused")
+    await on_aks.stage.work("recovered")
+    await on_aks.stage.turn()
+
+    assert str(stopped.runs[-1].outcome) == "stopped"
+    assert [one.change.field for one in owed] == ["count"]
+    assert len(on_aks.asked(DELETE)) == 1
+    assert [one.body["properties"]["count"] for one in on_aks.asked(PUT)] == [3]
+    assert await store.owed() == []
+
+
+async def test_a_replaced_machine_leaves_nothing_owed(on_aks: OnAks) -> None:
+    """The rung's own second step gave the count back; what was noted for the case that it is not reached is settled with the rung."""
+    await on_aks.stage.serve(of_node(REPLACE))
+    await on_aks.sick()
+
+    await on_aks.approved()
+    await on_aks.stage.work("verifying")
+    await on_aks.stage.turn()
+
+    assert await on_aks.stage.parts.store.owed() == []
+    assert [one.body["properties"]["count"] for one in on_aks.asked(PUT)] == [3]
 
 
 async def test_62_a_deletion_that_was_refused_may_be_sent_again(on_aks: OnAks) -> None:

@@ -282,6 +282,24 @@ def test_what_a_step_took_the_next_gives_back() -> None:
     assert made.values["gives_back"]
 
 
+def test_what_a_step_took_is_owed_until_the_next_gives_it_back() -> None:
+    """Stopped between the two, a pool of two machines that wants two would look whole."""
+    (change,) = planned("node_pool.scale", snap(), to="previous").changes
+
+    untouched = undo_pool_now(change, cloud())
+    at_work = undo_pool_now(change, cloud(pools=(replace(WORK, count=2, provisioning_state="Deleting"),)))
+    taken = undo_pool_now(change, cloud(pools=(replace(WORK, count=2),)))
+
+    assert (change.before, change.after, change.until) == (3, 2, "step")
+    assert isinstance(untouched, End)
+    assert untouched.outcome is Outcome.ALREADY_SO
+    assert isinstance(at_work, End)
+    assert at_work.outcome is Outcome.REFUSED
+    assert isinstance(taken, Write)
+    assert taken.body == {"set": {"count": 3}, "expect": {"count": 2}}
+    assert planned("node_pool.scale", snap(pools=(AUTOSCALED,)), to="previous").changes == ()
+
+
 # --- delete
 
 
