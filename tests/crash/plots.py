@@ -11,9 +11,11 @@ from typing import Any
 import msgspec
 
 from responder.sandbox import Behaviour
+from responder.sandbox.aks import Fault
 from responder.sandbox.aks_entra import CLIENT
 from responder.sandbox.aks_state import Aks, Machine
 from responder.sandbox.behaviour import NodeBehaviour
+from tests.crash.arm import Arm
 from tests.crash.world import Outdoors, World, rule_file
 
 CRASH = Behaviour(crash_after=3, log="FATAL: poisoned\n")
@@ -198,9 +200,13 @@ async def failed_roll(world: Outdoors) -> None:
     world.events.append((world.clock.now(), msgspec.json.encode([one])))
 
 
-def _aks(world: Outdoors) -> Aks:
+def _arm(world: Outdoors) -> Arm:
     assert world.arm is not None
-    return world.arm.aks
+    return world.arm
+
+
+def _aks(world: Outdoors) -> Aks:
+    return _arm(world).aks
 
 
 async def _managed(world: Outdoors, *, work: int = 3, **given: Any) -> Aks:
@@ -239,6 +245,18 @@ async def stopped_cluster(world: Outdoors) -> None:
     aks = await _managed(world)
     aks.power = "Stopped"
     await _unreachable(world, lambda aks: aks.power == "Running")
+
+
+async def unanswered_start(world: Outdoors) -> None:
+    """The request to start it takes effect, and its answer is lost on the way: nobody has a token."""
+    await stopped_cluster(world)
+    _arm(world).double.faults.append(Fault(path="/start$", after=True))
+
+
+async def forgotten_operation(world: Outdoors) -> None:
+    """A cluster that failed is reconciled, and ARM does not know the operation any more when it is asked."""
+    await failed_cluster(world)
+    _arm(world).double.faults.append(Fault(path="/operations/", status=404, code="NotFound", times=1000))
 
 
 async def cluster_that_does_not_start(world: Outdoors) -> None:
@@ -353,6 +371,8 @@ PLOTS: tuple[Plot, ...] = (
     Plot("a cluster that does not start", "cluster-unreachable", cluster_that_does_not_start, timedelta(minutes=17), azure=True),
     Plot("a cluster stuck in an operation", "cluster-unreachable", stuck_operation, timedelta(minutes=11), azure=True),
     Plot("a cluster that failed", "cluster-unreachable", failed_cluster, timedelta(minutes=10), azure=True),
+    Plot("a start whose answer is lost", "cluster-unreachable", unanswered_start, timedelta(minutes=10), azure=True),
+    Plot("an operation that ARM forgot", "cluster-unreachable", forgotten_operation, timedelta(minutes=10), azure=True),
     Plot("a machine that died", "node-not-ready", dead_machine, timedelta(minutes=19), azure=True),
     Plot("a sick machine, drained", "node-not-ready", sick_machine, timedelta(minutes=19), azure=True),
     Plot("a silent node on a running machine", "node-not-ready", silent_machine, timedelta(minutes=19), azure=True),
