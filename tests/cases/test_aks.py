@@ -6,7 +6,7 @@ The nodes are real objects of whichever cluster the cases run on: the double mak
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from responder.model.incident import Incident, Signal, SignalKind
+from responder.model.incident import Incident, Mode, Signal, SignalKind
 from responder.model.reason import Reason
-from responder.model.storing import StoredChange
+from responder.model.storing import ModeRow, StoredChange
 from responder.sandbox.aks import Asked, Fault, SandboxAzure
 from responder.sandbox.aks_nodes import ApiNodes
 from responder.sandbox.aks_state import Aks
@@ -238,23 +238,34 @@ async def test_62_a_deletion_of_unknown_fate_is_not_called_failed_when_its_time_
     assert not on_aks.asked(PUT)
 
 
+async def at_the_deletion(on_aks: OnAks, then: Callable[[], Awaitable[None]]) -> None:
+    """Do something once while the machine is being deleted, before the rung's second step."""
+    clock = on_aks.stage.clock
+    beat = clock.slept
+
+    async def slept() -> None:
+        if beat is not None:
+            await beat()
+        if on_aks.asked(DELETE) and clock.slept is slept:
+            clock.slept = beat
+            await then()
+
+    clock.slept = slept
+
+
 async def test_a_rung_that_is_paused_between_its_two_steps_gives_the_pool_its_count_back(on_aks: OnAks) -> None:
     """Two of two Ready is healthy, and one machine too few: the count is owed from the intention on."""
     await on_aks.stage.serve(of_node(REPLACE))
     await on_aks.sick()
     incident = await on_aks.approved()
-    store, clock = on_aks.stage.parts.store, on_aks.stage.clock
+    store = on_aks.stage.parts.store
     owed: list[StoredChange] = []
-    beat = clock.slept
 
-    async def paused_meanwhile() -> None:
-        if beat is not None:
-            await beat()
-        if on_aks.asked(DELETE) and not owed:
-            await store.signal(Signal(incident=incident.id, kind=SignalKind.PAUSED, at=clock.now(), by="ana"))
-            owed.extend(await store.owed())
+    async def pause() -> None:
+        await store.signal(Signal(incident=incident.id, kind=SignalKind.PAUSED, at=on_aks.stage.clock.now(), by="ana"))
+        owed.extend(await store.owed())
 
-    clock.slept = paused_meanwhile
+    await at_the_deletion(on_aks, pause)
     stopped = await on_aks.stage.work("paused")
     await on_aks.stage.work("recovered")
     await on_aks.stage.turn()
@@ -263,6 +274,31 @@ async def test_a_rung_that_is_paused_between_its_two_steps_gives_the_pool_its_co
     assert [one.change.field for one in owed] == ["count"]
     assert len(on_aks.asked(DELETE)) == 1
     assert [one.body["properties"]["count"] for one in on_aks.asked(PUT)] == [3]
+    assert await store.owed() == []
+
+
+async def test_the_kill_switch_between_the_two_steps_sends_nothing_and_lists_the_count(on_aks: OnAks) -> None:
+    """The operation in progress ends by itself; the pool stays one short until it is armed again, and the auditor finds what is owed."""
+    await on_aks.stage.serve(of_node(REPLACE))
+    await on_aks.sick()
+    await on_aks.approved()
+    store = on_aks.stage.parts.store
+
+    async def switch(mode: Mode) -> None:
+        await store.set_mode(ModeRow(scope="global", mode=mode, by="ana", at=on_aks.stage.clock.now()))
+
+    await at_the_deletion(on_aks, lambda: switch(Mode.OFF))
+    await on_aks.stage.work("kill_switch")
+    await on_aks.stage.go_on(timedelta(minutes=5))
+    sent, machines, owed = len(on_aks.asked(PUT)), len(await on_aks.machines()), await store.owed()
+    await switch(Mode.ARMED)
+    audits: Any = on_aks.stage.parts.supervisor.beside["auditor"]
+    await audits.__self__._pay()
+
+    assert (sent, machines) == (0, 2)
+    assert [(one.change.field, one.change.before, one.change.after) for one in owed] == [("count", 3, 2)]
+    assert [one.body["properties"]["count"] for one in on_aks.asked(PUT)] == [3]
+    assert len(on_aks.asked(DELETE)) == 1
     assert await store.owed() == []
 
 
