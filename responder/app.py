@@ -119,6 +119,7 @@ class App:
     catalogue: ActionCatalogue
     permissions: Permissions
     clouds: dict[str, Cloud]
+    reach: Reach
     identity: Identity | None = None
 
     @property
@@ -257,9 +258,24 @@ def _components(settings: Settings, known: ActionCatalogue) -> list[Component]:
 
 
 def _hosts(settings: Settings) -> dict[str, bool | None]:
-    """Tell of each cluster whether it hosts this program: the one it runs in, or ``home.cluster``; None where nothing says so."""
+    """Tell of each cluster whether it hosts this program.
+
+    ``home.cluster`` says it, or the one with ``in_cluster``; outside any pod none does. Otherwise it is looked for (``find_home``): None until then.
+    """
     home = settings.home.cluster or next((name for name, one in settings.clusters.items() if one.in_cluster), "")
-    return {name: name == home if home else None for name in settings.clusters}
+    if home:
+        return {name: name == home for name in settings.clusters}
+    return dict.fromkeys(settings.clusters, None if os.environ.get("KUBERNETES_SERVICE_HOST") else False)
+
+
+async def find_home(app: App) -> None:
+    """Look which configured cluster has our own pod; only where the configuration does not say it and the pod knows itself."""
+    namespace, _, name = os.environ.get("RESPONDER_POD", "").partition("/")
+    uid = os.environ.get("RESPONDER_POD_UID", "")
+    if name and uid:
+        found = await app.reach.find_ourselves(namespace=namespace, name=name, uid=uid)
+        if found:
+            logger().info("home_found", cluster=found)
 
 
 def bus_of(one: ServiceBusSettings, identity: Identity | None = None, *, shared: bool = False) -> Bus:
@@ -672,6 +688,7 @@ def _assemble(
         catalogue=known,
         permissions=permissions,
         clouds=clouds,
+        reach=reach,
         identity=identity,
     )
 
@@ -718,6 +735,7 @@ async def missing_permissions(app: App) -> None:
     """Get our tokens, and log every permission that is missing in a cluster or on its ARM resource, with the rungs that need it."""
     if app.identity is not None:
         await app.identity.warm(app.identity.access.scope or ARM_SCOPE, AKS_SCOPE)
+    await find_home(app)
     for name in app.views:
         try:
             for one in await app.permissions.missing(name):

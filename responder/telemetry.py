@@ -79,6 +79,7 @@ EVENTS: Final = frozenset(
         "store_back",
         "cluster_failed",
         "permission_missing",
+        "home_found",
         "request_failed",
         "observation_failed",
         "watch_failed",

@@ -294,7 +294,10 @@ def own_cluster(target: Target, *, home: str, snapshot: Snapshot | None, actions
     """
     if not any(name.startswith("cluster.") for name in actions):
         return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
-    hosts = snapshot is not None and snapshot.reach is not None and snapshot.reach.hosts_responder is True
+    hosts = snapshot.reach.hosts_responder if snapshot is not None and snapshot.reach is not None else None
+    if hosts is None and not home:
+        said = f"whether {target.cluster} hosts this program was not seen; say it with home.cluster"
+        return Verdict(Ruling.REFUSE, Reason.OWN_CLUSTER, said)
     if hosts or (home and target.cluster == home):
         return Verdict(
             Ruling.REFUSE, Reason.OWN_CLUSTER, f"{target.cluster} hosts this program; run it in another region to look after it"

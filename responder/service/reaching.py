@@ -25,6 +25,7 @@ APART = timedelta(seconds=10)
 ROW_ENDS = timedelta(minutes=2)
 """A failure longer ago than this begins no row with the next one: nobody looked in between."""
 
+LOOK_WITHIN = timedelta(seconds=10)
 COMPONENTS_AT_ONCE = 8
 KINDS = ("Deployment", "StatefulSet", "DaemonSet")
 
@@ -75,9 +76,27 @@ class Reach:
         self._clock = clock
         self._catalogue = catalogue
         self._world = world
-        self._hosts = hosts
+        self._hosts = dict(hosts)
         self._components = components
         self._rows: dict[str, _Row] = {}
+
+    async def find_ourselves(self, *, namespace: str, name: str, uid: str) -> str:
+        """Look for the pod that this program is in the clusters that are not known to host it or not; return the one that has it, "" for none seen.
+
+        A cluster that does not answer now stays unknown, and unknown is no permission for what would reach it as a cluster.
+        """
+        for cluster in [one for one, hosts in self._hosts.items() if hosts is None]:
+            own = Target(kind=TargetKind.POD, cluster=cluster, namespace=namespace, name=name)
+            try:
+                async with asyncio.timeout(LOOK_WITHIN.total_seconds()):
+                    seen = await self._views[cluster].snapshot(own)
+            except (RemoteError, TimeoutError):
+                continue
+            if seen.pod is not None and seen.pod.uid == uid:
+                self._hosts = {one: one == cluster for one in self._hosts}
+                return cluster
+            self._hosts[cluster] = False
+        return ""
 
     async def snapshot(self, target: Target) -> Snapshot:
         """Read a cluster as a target; never raises for one that does not answer: that is what was read."""

@@ -241,9 +241,11 @@ def test_the_cluster_that_hosts_us_is_never_acted_on_as_a_cluster() -> None:
     by_name = guards.own_cluster(CLUSTER, home="prod", snapshot=None, actions=("cluster.start",))
     by_sight = guards.own_cluster(CLUSTER, home="", snapshot=cluster(answers=False, hosts=True), actions=("cluster.reconcile",))
     elsewhere = guards.own_cluster(CLUSTER, home="other", snapshot=cluster(answers=False), actions=("cluster.start",))
+    unseen = guards.own_cluster(CLUSTER, home="", snapshot=cluster(answers=False, hosts=None), actions=("cluster.start",))
     node_there = guards.own_cluster(NODE, home="prod", snapshot=None, actions=("node.drain",))
 
-    assert (by_name.reason, by_sight.reason) == (Reason.OWN_CLUSTER, Reason.OWN_CLUSTER)
+    assert {one.reason for one in (by_name, by_sight, unseen)} == {Reason.OWN_CLUSTER}
+    assert "home.cluster" in unseen.detail, "not known is no permission"
     assert (elsewhere.ruling, node_there.ruling) == (Ruling.ALLOW, Ruling.ALLOW)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from responder.model.cluster import NodeSnapshot
+from responder.model.cluster import NodeSnapshot, Snapshot
 from responder.model.errors import TransientError
 from responder.model.rule import Call
 from responder.model.target import Lookup, LookupAnswer, Presence, Target, TargetKind
@@ -38,6 +38,8 @@ class View:
         return LookupAnswer(presence=self.presence, targets=(make.TARGET,) if found else (), detail="no answer within 2 s")
 
     async def snapshot(self, target: Target) -> Any:
+        if isinstance(self.snapshot_of, Exception):
+            raise self.snapshot_of
         return self.snapshot_of
 
 
@@ -166,3 +168,28 @@ async def test_a_component_that_is_not_there_is_unhealthy_and_one_not_known_unkn
     assert found is not None
     assert found.components is not None
     assert [one.health for one in found.components] == [health]
+
+
+async def test_our_own_pod_tells_which_cluster_hosts_us() -> None:
+    """By its UID, not by its name; a cluster that does not answer stays unknown, until it is found elsewhere."""
+    ours, other, silent = View(), View(), View()
+    target = Target(kind=TargetKind.POD, cluster="a", namespace="responder", name="responder-0")
+    ours.snapshot_of = Snapshot(target=target, read_at=make.NOON, pod=make.pod("responder-0", uid="me"))
+    other.snapshot_of = Snapshot(target=target, read_at=make.NOON, pod=make.pod("responder-0", uid="a namesake"))
+    silent.snapshot_of = TransientError("no answer", system="kubernetes", operation="GET", target="/")
+    views: dict[str, Any] = {"silent": silent, "test": other}
+    reach = Reach(
+        views=views, clock=FakeClock(), catalogue=make.CATALOGUE, world=Nobody(), hosts=dict.fromkeys(("silent", "test", "home"))
+    )
+
+    async def hosts() -> dict[str, bool | None]:
+        found = {name: (await reach.snapshot(Target(kind=TargetKind.CLUSTER, cluster=name, name=name))).reach for name in views}
+        return {name: one.hosts_responder for name, one in found.items() if one is not None}
+
+    reach._views["home"] = ours  # type: ignore[index]
+    reach._hosts = {"silent": None, "test": None}
+    assert await reach.find_ourselves(namespace="responder", name="responder-0", uid="me") == ""
+    assert await hosts() == {"silent": None, "test": False, "home": None}
+    reach._hosts["home"] = None
+    assert await reach.find_ourselves(namespace="responder", name="responder-0", uid="me") == "home"
+    assert await hosts() == {"silent": False, "test": False, "home": True}
