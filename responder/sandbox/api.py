@@ -207,7 +207,7 @@ class Api:
         if not (verb == "patch" and asked.content_type == "application/apply-patch+yaml"):
             self.storage.get(named.kind.key, named.namespace, named.name)
 
-    def _sub(self, asked: Asked, named: Where, user: str) -> Answer:
+    def _sub(self, asked: Asked, named: Where, user: str) -> Answer | Stream:
         verb = VERBS.get(asked.method, "")
         if not verb:
             raise not_allowed()

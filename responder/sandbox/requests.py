@@ -56,7 +56,7 @@ class Asked:
             ApiFailure: 400 when it is not JSON, 415 when it is of a type that is not read here.
         """
         if self.content_type not in {JSON, "application/yaml"} and not self.content_type.endswith(("+json", "+yaml")):
-            accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor"
+            accepted = "application/json, application/yaml"
             message = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
             raise ApiFailure(415, "UnsupportedMediaType", message)
         try:

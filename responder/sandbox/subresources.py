@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from responder.sandbox.answers import ApiFailure, Object, Resource, bad_request, conflict, modified
 from responder.sandbox.kinds import PODS
 from responder.sandbox.kubelet import Kubelet
 from responder.sandbox.objects import Storage, clone, stamp
-from responder.sandbox.requests import Answer, Asked, Where, said
+from responder.sandbox.requests import Answer, Asked, Stream, Where, said
 from responder.sandbox.scheduler import put_condition
 from responder.sandbox.selectors import text_of
 from responder.sandbox.writing import Writing, not_allowed
 
+FOLLOWS_EVERY = 0.1
+"""Seconds between two looks at what a container wrote."""
 
-def log(kubelet: Kubelet, storage: Storage, asked: Asked, where: Where) -> Answer:
-    """Answer with what a container wrote, byte for byte.
+
+def log(kubelet: Kubelet, storage: Storage, asked: Asked, where: Where) -> Answer | Stream:
+    """Answer with what a container wrote, byte for byte; with ``follow`` go on until this life of it ends.
 
     Raises:
         ApiFailure: 400 for a container that is not there, not named or not started; 500 when the node's kubelet does not answer.
@@ -43,7 +48,40 @@ def log(kubelet: Kubelet, storage: Storage, asked: Asked, where: Where) -> Answe
         content = b"".join(content.splitlines(keepends=True)[-count:]) if count else b""
     if asked.query.get("limitBytes"):
         content = content[: int(asked.query["limitBytes"])]
+    elif asked.query.get("follow") in {"true", "1"} and not previous:
+        return Stream(chunks=_followed(kubelet, storage, pod, container, content), content_type="text/plain")
     return Answer(body=content, content_type="text/plain")
+
+
+async def _followed(kubelet: Kubelet, storage: Storage, pod: Object, container: str, first: bytes) -> AsyncGenerator[bytes, None]:
+    """Give what a container wrote and goes on writing, until it has ended or its pod is gone, as the kubelet's stream does."""
+    life = kubelet.lives.get((pod["metadata"]["uid"], container))
+    seen, restarts = (life.log if life is not None else b""), _restarts(pod, container)
+    yield first
+    while True:
+        await asyncio.sleep(FOLLOWS_EVERY)
+        now = storage.find(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"])
+        same = now is not None and now["metadata"]["uid"] == pod["metadata"]["uid"] and _restarts(now, container) == restarts
+        ended = life is not None and life.log == b"" and life.previous is not None
+        whole = (life.previous if ended else life.log) if life is not None else b""
+        if whole is not None and len(whole) > len(seen):
+            yield whole[len(seen) :]
+            seen = whole
+        if not same or ended or now is None or _runs(now, container) is False:
+            return
+
+
+def _status(pod: Object, container: str) -> Object:
+    every = [*(pod["status"].get("initContainerStatuses") or ()), *(pod["status"].get("containerStatuses") or ())]
+    return next((one for one in every if one["name"] == container), {})
+
+
+def _restarts(pod: Object, container: str) -> int:
+    return int(_status(pod, container).get("restartCount", 0))
+
+
+def _runs(pod: Object, container: str) -> bool:
+    return "running" in (_status(pod, container).get("state") or {})
 
 
 def _container(pod: Object, asked: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -53,6 +54,29 @@ def test_logs_are_bytes_of_this_life_or_the_one_before() -> None:
     assert b"FATAL" in before
     assert last == b"FATAL: poisoned\n"
     assert len(first) == 4
+
+
+@pytest.mark.looptime
+async def test_logs_are_followed_until_the_container_ends() -> None:
+    """What was written comes at once; then nothing, while it runs and says nothing; its end is the end."""
+    world = World()
+    world.cluster.behave("a", Behaviour(crash_after=5, log="ready\n"))
+    world.cluster.deployment("shop", "api", image="a", replicas=1)
+    world.go(4)
+    (pod,) = world.pods("api")
+    query = {"follow": "true"}
+    answer = world.cluster.api.answer(Asked(method="GET", path=log(pod), query=query, headers={"user-agent": "t"}, body=b""))
+    assert isinstance(answer, Stream)
+
+    first = await anext(answer.chunks)
+    coming = asyncio.ensure_future(anext(answer.chunks, None))
+    await asyncio.sleep(60)
+    still = coming.done()
+    world.go(6)
+
+    assert first.endswith(b"ready\n")
+    assert not still
+    assert await coming is None
 
 
 def test_logs_that_cannot_be_had_say_why() -> None:
