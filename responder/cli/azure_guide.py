@@ -154,6 +154,7 @@ def guide(settings: Settings, *, release: str, namespace: str, roles: Mapping[st
     if identified:
         _identity(to)
         _roles(to, groups)
+        _inside(to)
     if azns or grid:
         _application(to, azns=azns, grid=grid)
     for name, group in groups.items():
@@ -246,6 +247,29 @@ def _roles(to: _Writer, groups: dict[str, AzureMonitorSettings]) -> None:
             "on the cluster, on its node resource group (machines), on the subscription (operations and the activity log lie there)."
         )
         to.step("Roles of the identity", why, commands)
+
+
+def _inside(to: _Writer) -> None:
+    """Give our identity its Kubernetes roles in clusters that it reaches from outside: there it is a user, not a service account."""
+    entries = to.settings.clusters
+    remote = [one for one in to.clusters if not entries[one.name].in_cluster and not entries[one.name].kubeconfig]
+    if to.settings.azure is None or not remote:
+        return
+    commands = ['CONFIG="${CONFIG:-responder.yaml}"']
+    for one in remote:
+        name, (subscription, group, cluster) = shlex.quote(one.name), one.parts
+        commands += [
+            (
+                f"az aks get-credentials --subscription {shlex.quote(subscription)} --resource-group {shlex.quote(group)} --name {shlex.quote(cluster)} "
+                f"--context {name} --overwrite-existing --output none"
+            ),
+            f'responder rbac --config "$CONFIG" --cluster {name} --user "$IDENTITY_PRINCIPAL" | kubectl --context {name} apply --filename -',
+        ]
+    why = (
+        "Clusters that are reached by resource_id know our identity as a user by its object id. They need Entra integration (az aks update --enable-aad), "
+        "and you need to be their administrator. CONFIG is the configuration that this was made from; after arming another rule run this step again."
+    )
+    to.step("Permissions inside the clusters", why, commands)
 
 
 def _scope(one: Cluster, file: str) -> str:

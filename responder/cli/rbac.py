@@ -33,6 +33,12 @@ def command(
     ] = "",
     account: Annotated[str, typer.Option(help="The service account's name.")] = "responder",
     namespace: Annotated[str, typer.Option(help="The service account's namespace.")] = "responder",
+    user: Annotated[
+        str,
+        typer.Option(
+            help="Bind this user instead of a service account: for a cluster that is reached by resource_id, the object id of our Entra identity."
+        ),
+    ] = "",
     *,
     chart: Annotated[
         bool, typer.Option("--chart", help="Print helm/files/permissions.yaml instead: every rule, armed or not.")
@@ -65,7 +71,7 @@ def command(
         err.print(f"{one.permission.verb} {one.permission.resource} {there}: {', '.join(one.rungs)}", style="dim", markup=False)
     if not needed:
         err.print("nothing is armed (--config with act:, or --arm RULE): these roles only read", style="dim")
-    made = rbac.manifests(needed, reads=READS, name=account, namespace=namespace)
+    made = rbac.manifests(needed, reads=READS, name=account, namespace=namespace, user=user)
     _write({"apiVersion": "v1", "kind": "List", "items": made} if as_json else made, as_json=as_json, many=True)
 
 

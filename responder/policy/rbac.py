@@ -126,16 +126,21 @@ def policy_rules(permissions: Iterable[Permission]) -> list[dict[str, list[str]]
     ]
 
 
-def manifests(found: Sequence[Need], *, reads: Sequence[Permission], name: str, namespace: str) -> list[dict[str, Any]]:
-    """Return the roles and bindings of one service account, as Kubernetes objects.
+def manifests(
+    found: Sequence[Need], *, reads: Sequence[Permission], name: str, namespace: str, user: str = ""
+) -> list[dict[str, Any]]:
+    """Return the roles and bindings of one service account (or user), as Kubernetes objects.
 
     Args:
         found: What it may write.
         reads: What it reads, everywhere.
         name: Of the service account; the objects' names begin with it.
         namespace: Where the service account lives.
+        user: Who it is instead, where we come from outside: to AKS an Entra identity is a user called by its object id (kubelogin's documentation).
     """
     subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    if user:
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
     made = _pair("ClusterRole", f"{name}-read", "", policy_rules(reads), subject)
     wide = [one.permission for one in found if one.namespaces is None]
     if wide:

@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from responder.model.errors import ContestedError, GoneError
 from tests.e2e.image import Image
 
 NAME = "node-1"
+REPORTS_EVERY = 10.0
 MERGE = "application/strategic-merge-patch+json"
 _ROOT = """
 set -e
@@ -84,11 +86,13 @@ class Node:
     plays: Callable[[Mapping[str, Any]], dict[str, Any]]
     running: dict[str, Running] = field(default_factory=dict)
     logs: dict[str, Path] = field(default_factory=dict)
+    reported_at: float = 0.0
 
     @contextlib.asynccontextmanager
     async def on(self) -> AsyncIterator[Node]:
-        """Be a node until the block ends; what still runs is killed."""
+        """Be a Ready node until the block ends; what still runs is killed."""
         await self.client.send("POST", "/api/v1/nodes", body={"metadata": {"name": NAME}})
+        await self._report()
         loop = asyncio.create_task(self._loop())
         try:
             yield self
@@ -100,8 +104,17 @@ class Node:
                 one.process.kill()
                 one.process.wait()
 
+    async def _report(self) -> None:
+        """Say that the node is Ready, as a kubelet does every ten seconds: what runs on a silent one waits for it."""
+        self.reported_at = time.monotonic()
+        ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": stamp()}
+        body = {"status": {"conditions": [ready]}}
+        await self.client.send("PATCH", f"/api/v1/nodes/{NAME}/status", body=body, content_type=MERGE)
+
     async def _loop(self) -> None:
         while True:
+            if time.monotonic() - self.reported_at > REPORTS_EVERY:
+                await self._report()
             pods = (await self._get("/api/v1/pods"))["items"]
             for pod in pods:
                 with contextlib.suppress(GoneError, ContestedError):

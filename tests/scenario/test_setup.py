@@ -69,10 +69,10 @@ def guide(folder: Path, config: dict[str, Any], *options: str) -> tuple[int, str
 
 
 def ran(folder: Path, script: str, **env: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """Run a script with doubles of az, curl and responder; return it and what az was asked."""
+    """Run a script with doubles of az, curl, kubectl and responder; return it and what they were asked."""
     tools = folder / "bin"
     tools.mkdir(exist_ok=True)
-    for name in ("az", "responder", "curl"):
+    for name in ("az", "responder", "curl", "kubectl"):
         (tools / name).write_text(AZ)
         (tools / name).chmod(0o755)
     log = folder / "az.log"
@@ -121,7 +121,7 @@ def test_the_guide_gives_each_role_where_azure_looks_for_it(tmp_path: Path) -> N
     other = CLUSTER.replace(OURS, "00000000-0000-0000-0000-00000000000b").replace("aks-prod", "aks-test")
     config = {
         **WHOLE,
-        "clusters": {**WHOLE["clusters"], "test": {"resource_id": other, "kubeconfig": "k"}},
+        "clusters": {**WHOLE["clusters"], "test": {"resource_id": other}},
         "home": {"cluster": "prod"},
         "act": [{"rule": "node-not-ready", "where": ['cluster="test"']}],
         "channels": {"people": {"kind": "teams", "url": {"env": "T"}}},
@@ -144,6 +144,9 @@ def test_the_guide_gives_each_role_where_azure_looks_for_it(tmp_path: Path) -> N
     made = [line for line in asked if "definition create" in line]
     assert all(OURS in line and "00000000000b" in line and "/SUBSCRIPTION" not in line for line in made), made
     assert "# node-not-ready/replace" in script
+    assert "rbac --config responder.yaml --cluster test --user answer " in asked
+    assert "--context test apply --filename - " in asked
+    assert not [line for line in asked if "--cluster prod" in line], "where it runs, the chart gives it its roles"
     assert "Responder AKS pools" not in shadow
 
 
@@ -177,7 +180,10 @@ def test_names_from_the_configuration_are_never_commands(tmp_path: Path) -> None
     config = {
         "http": {**WHOLE["http"], "public_url": f"https://x.example/$({run})'\"{evil}"},
         "azure": {},
-        "clusters": {evil: {"in_cluster": True, "resource_id": CLUSTER.replace("aks-prod", f"$({run.replace('/', '')})'")}},
+        "clusters": {
+            evil: {"in_cluster": True, "resource_id": CLUSTER.replace("aks-prod", f"$({run.replace('/', '')})'")},
+            f"{evil}2": {"resource_id": CLUSTER.replace("aks-prod", f"$({run.replace('/', '')})'2")},
+        },
         "sources": {
             evil: {"kind": "service_bus", "namespace": f"{evil}.servicebus.windows.net", "queue": evil},
             f"{evil}2": {"kind": "azure_monitor", "subscriptions": [OURS], "ask": {}},

@@ -92,3 +92,12 @@ def test_the_chart_holds_the_table_that_is_derived_from_the_shipped_rules() -> N
     made = rbac.chart_table(SHIPPED, CATALOGUE, reads=READS)
 
     assert yaml.safe_load((ROOT / "helm" / "files" / "permissions.yaml").read_text()) == made
+
+
+def test_an_identity_from_outside_is_bound_as_a_user() -> None:
+    """An AKS cluster that is reached by its resource id knows us by our object id, in every binding."""
+    made = rbac.manifests(rbac.needs(SHIPPED, [], CATALOGUE, cluster="prod"), reads=READS, name="r", namespace="ns", user="oid")
+
+    subjects = [one["subjects"] for one in made if one["kind"].endswith("Binding")]
+    assert subjects == [[{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "oid"}]] * len(subjects)
+    assert subjects
