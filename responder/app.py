@@ -86,7 +86,7 @@ from responder.settings import (
     ServiceBusSettings,
     Settings,
 )
-from responder.sources import SOURCES
+from responder.sources import SOURCES, read
 from responder.sources.alertmanager_api import AlertmanagerApi
 from responder.sources.azure_alerts import ARM, AzureAlerts
 from responder.sources.service_bus.bus import Access, Bus
@@ -545,7 +545,7 @@ def _assemble(
     router = Router(
         store=store,
         clock=clock,
-        sources=SOURCES,
+        read=read,
         rulebook=rulebook,
         targeting=targeting,
         metrics=metrics,

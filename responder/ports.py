@@ -53,6 +53,13 @@ class Understands(Protocol):
         """Return the alerts of a parsed body; never raises for what a body holds."""
 
 
+class Reads(Protocol):
+    """All senders' formats."""
+
+    def __call__(self, kind: SourceKind, body: bytes, *, source_name: str, received_at: datetime) -> Normalised:
+        """Return the alerts of a body as received, which is JSON; never raises for what a body holds."""
+
+
 class TakesIn(Protocol):
     """Takes deliveries in: ``service.intake``, for sources that receive by themselves."""
 

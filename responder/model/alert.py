@@ -9,10 +9,13 @@ Prometheus servers; ours is computed over the source and the labels.
 from __future__ import annotations
 
 import hashlib
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+import msgspec
 
 
 class SourceKind(StrEnum):
@@ -94,9 +97,11 @@ def severity_of(*, label: str, sender: str) -> Severity:
     return Severity.WARNING
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
+class Alert(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One condition on one thing, as one sender last described it.
+
+    A struct and not a dataclass, as ``Instance`` is: a storm makes a hundred thousand, and a frozen dataclass takes seven times as long to make.
+    A changed copy is ``msgspec.structs.replace``.
 
     Attributes:
         source: The format it arrived in.
@@ -127,7 +132,7 @@ class Alert:
     severity: Severity
     sender_severity: str = ""
     labels: Mapping[str, str]
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
     fingerprint: str
     instance: str
     started_at: datetime | None
@@ -141,11 +146,17 @@ class Alert:
     link: str = ""
 
 
+_ENCODE = msgspec.json.Encoder(order="deterministic").encode
+"""Sorted by name, in one call: a hash over the parts took three times as long."""
+
+
 def fingerprint(source: str, labels: Mapping[str, str]) -> str:
-    """Return 32 hex digits that are the same for the same sender and labels, whatever their order."""
-    said = [source.encode()]
-    said += [name.encode() + b"\xfe" + labels[name].encode("utf-8", "surrogatepass") for name in sorted(labels)]
-    return hashlib.blake2b(b"\xff".join(said), digest_size=16).hexdigest()
+    """Return twenty letters and digits (URL-safe base 64, 120 bits) that are the same for the same sender and labels, whatever their order."""
+    try:
+        said = _ENCODE(labels)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can name and UTF-8 cannot
+        said = repr(sorted(labels.items())).encode("utf-8", "surrogatepass")
+    return urlsafe_b64encode(hashlib.blake2b(source.encode() + b"\xff" + said, digest_size=15).digest()).decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from responder.model.action import Outcome, Plan
 from responder.model.alert import AlertStatus, Severity
 from responder.model.health import Health
@@ -315,8 +317,7 @@ class Incident:
     drill: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
+class Instance(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """One firing as the store holds it: an alert with what became of it.
 
     Attributes:
@@ -334,7 +335,7 @@ class Instance:
     status: AlertStatus
     severity: Severity
     labels: Mapping[str, str]
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
     value: float | None = None
     started_at: datetime | None
     first_seen_at: datetime

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from responder.model.action import Change
 from responder.model.alert import Alert
 from responder.model.incident import Command, Entry, Incident, Instance, Mode, Signal, Tell
@@ -62,8 +64,7 @@ class Delivery:
     shape: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoutedAlert:
+class RoutedAlert(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One alert of a delivery, judged, on its way into the store.
 
     Attributes:
@@ -82,7 +83,7 @@ class RoutedAlert:
     seeds: tuple[Incident, ...] = ()
     why: Reason | None = None
     wake_at: datetime | None = None
-    pinned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pinned: Mapping[str, Mapping[str, Any]] = msgspec.field(default_factory=dict)
     again: bool = False
 
 

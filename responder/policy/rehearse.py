@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec import structs
+
 from responder.actions.catalogue import ActionCatalogue
 from responder.model.action import Outcome
 from responder.model.alert import Alert, AlertStatus, Severity, SourceKind, fingerprint, severity_of
@@ -164,7 +166,7 @@ class _Theatre:
 
     def _alert(self, step: AlertStep) -> None:
         if step.same:
-            alert = replace(self.alerts[step.same - 1], status=AlertStatus(step.status))
+            alert = structs.replace(self.alerts[step.same - 1], status=AlertStatus(step.status))
         else:
             source = SourceKind(step.source)
             mark = fingerprint(step.source, step.labels)
@@ -241,7 +243,7 @@ class _Theatre:
         else:
             rules = {one.rule: {"digest": one.digest, "priority": one.priority} for one in candidates}
             self._tell(live, SignalKind.FIRED, rules)
-        self.instances[alert.instance] = replace(self.instances[alert.instance], incident=live.incident.id)
+        self.instances[alert.instance] = structs.replace(self.instances[alert.instance], incident=live.incident.id)
 
     def _resolve(self, rule: Rule, alert: Alert) -> Resolved | Unresolved:
         cluster = alert.labels.get("cluster", "test")

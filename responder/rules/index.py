@@ -53,6 +53,17 @@ class RuleIndex:
                 found.append((rule, match))
         return tuple(found)
 
+    def named(self, name: str) -> tuple[tuple[Rule, Match], ...]:
+        """Return the alternatives that ask for this alert name."""
+        return self._at(self._by_name.get(name, ()))
+
+    def unnamed(self) -> tuple[tuple[Rule, Match], ...]:
+        """Return the alternatives that ask for no alert name."""
+        return self._at([place for held in (self._by_label, self._by_source) for places in held.values() for place in places])
+
+    def _at(self, places: Iterable[_Place]) -> tuple[tuple[Rule, Match], ...]:
+        return tuple((self.rules[order], self.rules[order].match[place]) for order, place in places)
+
     def _enter(self, match: Match, place: _Place) -> None:
         if match.names:
             for name in match.names:
@@ -76,6 +87,13 @@ def holds(match: Match, alert: Alert) -> bool:
         and (not match.names or alert.name in match.names)
         and (match.labels is None or match.labels.matches(alert.labels))
     )
+
+
+def labels_read(match: Match) -> frozenset[str] | None:
+    """Return the labels that decide whether an alternative holds; None when that cannot be told."""
+    if match.labels is None:
+        return frozenset()
+    return frozenset(one.name for one in match.labels.matchers) if isinstance(match.labels, LabelMatchers) else None
 
 
 def why_not(rule: Rule, alert: Alert) -> tuple[str, ...]:

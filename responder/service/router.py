@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
+from msgspec import structs
 
 from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind
 from responder.model.errors import ResponderError, StoreUnavailableError
@@ -26,14 +26,15 @@ from responder.model.target import TargetKind
 from responder.policy.entitlement import Entitlement, overreach
 from responder.policy.grouping import key_of
 from responder.policy.signals import in_order
-from responder.ports import Clock, Store, Understands
+from responder.ports import Clock, Reads, Store
+from responder.rules.index import RuleIndex, labels_read
 from responder.service.names import incident_id
 from responder.service.rulebook import Rulebook
-from responder.service.targeting import Found, Targeting
+from responder.service.targeting import ANSWERS_LAST, Found, Targeting
 from responder.telemetry import Metrics, logger
 
 BATCH = 50
-MOST_ALERTS = 4_000
+MOST_ALERTS = 5_000
 """Alerts that one transaction stores, but for a single delivery that has more: what it costs is shared by all, and held in memory meanwhile."""
 
 MANY = 50
@@ -68,22 +69,78 @@ class Aim:
 
 @dataclass(frozen=True, slots=True)
 class _Seat:
-    """What alerts share that aim at the same with the same rules, for as long as what was found lasts; holds the aims, whose identity is its name.
+    """What alerts share that aim at the same with the same rules, for as long as what was found lasts.
 
     Its seeds have no id: the store gives one when it opens an incident.
+
+    Attributes:
+        until: Loop time at which what a cluster said of the target is too old.
     """
 
-    aims: tuple[Aim, ...]
     rules: tuple[str, ...]
     seeds: tuple[Incident, ...]
     pinned: Mapping[str, Mapping[str, Any]]
+    until: float = 0.0
 
     def for_(self, alert: Alert, wake_at: datetime | None) -> RoutedAlert:
         """Return an alert that sits here."""
         return RoutedAlert(alert=alert, rules=self.rules, seeds=self.seeds, wake_at=wake_at, pinned=self.pinned)
 
 
-_Seats = dict[tuple[object, ...], _Seat]
+class _Seating:
+    """Remembers where alerts sit: those that agree on every label that any of their rules, or the finding of their targets, looks at.
+
+    Attributes:
+        index: The rules that it was made with.
+    """
+
+    def __init__(self, index: RuleIndex, targeting: Targeting) -> None:
+        self.index = index
+        self._targeting = targeting
+        self._labels: dict[str, frozenset[str] | None] = {}
+        self._seats: dict[tuple[object, ...], _Seat] = {}
+        self._unnamed = self._read(index.unnamed())
+
+    def name(self, alert: Alert) -> tuple[object, ...] | None:
+        """Return what tells this alert's seat from others; None when it cannot be told."""
+        try:
+            labels = self._labels[alert.name]
+        except KeyError:
+            labels = self._counting(alert.name)
+        if labels is None:
+            return None
+        said = [one for one in alert.labels.items() if one[0] in labels]  # in another order it is only judged anew
+        return (alert.name, alert.source, alert.severity, alert.resource_ids, *said)
+
+    def _counting(self, name: str) -> frozenset[str] | None:
+        named = self._read(self.index.named(name))
+        labels = None if named is None or self._unnamed is None else named | self._unnamed
+        if len(self._labels) >= MOST_SEATS:
+            self._labels.clear()
+        self._labels[name] = labels
+        return labels
+
+    def _read(self, alternatives: Sequence[tuple[Rule, Match]]) -> frozenset[str] | None:
+        found: set[str] = set()
+        for rule, match in alternatives:
+            if match.for_:
+                return None  # the time of the alert counts too
+            for labels in (labels_read(match), self._targeting.telling(rule)):
+                if labels is None:
+                    return None
+                found.update(labels)
+        return frozenset(found)
+
+    def seat(self, name: tuple[object, ...], at: float) -> _Seat | None:
+        """Return the seat of that name, if what was found for it still counts."""
+        seat = self._seats.get(name)
+        return seat if seat is not None and at < seat.until else None
+
+    def keep(self, name: tuple[object, ...], seat: _Seat) -> None:
+        """Remember a seat."""
+        if len(self._seats) >= MOST_SEATS:
+            self._seats.clear()
+        self._seats[name] = seat
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +179,14 @@ class Router:
         *,
         store: Store,
         clock: Clock,
-        sources: Mapping[SourceKind, Understands],
+        read: Reads,
         rulebook: Rulebook,
         targeting: Targeting,
         metrics: Metrics,
         entitlements: Mapping[str, Entitlement] | None = None,
     ) -> None:
         self._entitlements = entitlements or {}
-        self._sources = sources
+        self._read = read
         self._store = store
         self._clock = clock
         self._rulebook = rulebook
@@ -138,7 +195,7 @@ class Router:
         self._slots = asyncio.Semaphore(RESOLVED_AT_ONCE)
         self._look_at = 0.0
         self._settling: set[str] = set()
-        self._seats: _Seats = {}
+        self._seating = _Seating(rulebook.index, targeting)
         self._since, self._before, self._lately, self._came = 0.0, 0, 0, 0.0
 
     async def route_due(self) -> int:
@@ -176,12 +233,8 @@ class Router:
             await self._together(batch)
 
     def _understood(self, delivery: Delivery) -> _Understood:
-        try:
-            body = msgspec.json.decode(delivery.body)
-        except msgspec.ValidationError as problem:  # JSON it is, but with a number that no number here holds
-            return _Understood(delivery, Normalised(understood=False, why=f"the body cannot be read: {problem}"), ())
-        made = self._sources[SourceKind(delivery.source)](
-            body, source_name=delivery.source_name, received_at=delivery.received_at
+        made = self._read(
+            SourceKind(delivery.source), delivery.body, source_name=delivery.source_name, received_at=delivery.received_at
         )
         if delivery.source_name not in self._entitlements:
             return _Understood(delivery, made, made.alerts)
@@ -200,7 +253,7 @@ class Router:
             entitled = self._entitlements.get(one.source_name)
             why = "" if entitled is None or one.test else overreach(one, entitled)
             if why:
-                kept = replace(one, instance=f"refused/{one.source_name}/{one.instance}")
+                kept = structs.replace(one, instance=f"refused/{one.source_name}/{one.instance}")
                 refused[one.instance] = RoutedAlert(alert=kept, why=Reason.NOT_ENTITLED)
                 gaps.append(f"{one.name} is kept and not acted on: {why}")
                 logger().warning("alert_refused", source=one.source_name, alert=one.name, why=why)
@@ -266,7 +319,7 @@ class Router:
     async def _again(self, instances: Sequence[Instance]) -> None:
         """Route instances whose time has come: the end of a rule's ``for``, or an incident that moved."""
         judged = await self.judge([alert_of(one) for one in instances])
-        ours = [replace(one, again=True, seeds=self._named(one.seeds)) for one in judged]
+        ours = [structs.replace(one, again=True, seeds=self._named(one.seeds)) for one in judged]
         await self._store.route(ours, delivery=None, state=DeliveryState.ROUTED, note="", shape="")
 
     def _named(self, seeds: Sequence[Incident]) -> tuple[Incident, ...]:
@@ -275,20 +328,29 @@ class Router:
 
     async def judge(self, alerts: Sequence[Alert]) -> list[RoutedAlert]:
         """Judge alerts: rules, targets, seeds. Asks clusters for targets that were not found within the last seconds."""
-        now = self._clock.now()
+        now, at = self._clock.now(), asyncio.get_running_loop().time()
+        if self._seating.index is not self._rulebook.index:
+            self._seating = _Seating(self._rulebook.index, self._targeting)
+        seating = self._seating
         judged: list[RoutedAlert | None] = []
+        open_: dict[object, list[int]] = {}
         for place, alert in enumerate(alerts):
             if place and place % BREATH == 0:
                 await asyncio.sleep(0)
-            judged.append(self._at_once(alert, now))
-        open_ = [place for place, one in enumerate(judged) if one is None]
+            name = seating.name(alert) if alert.status is AlertStatus.FIRING and not alert.test else None
+            seat = seating.seat(name, at) if name is not None else None
+            one = seat.for_(alert, None) if seat is not None else self._at_once(alert, now, at, name)
+            if one is None:
+                open_.setdefault(place if name is None else name, []).append(place)
+            judged.append(one)
         if open_:
-            asked = await asyncio.gather(*(self._asked(alerts[place], now) for place in open_))
-            for place, one in zip(open_, asked, strict=True):
-                judged[place] = one
+            asked = await asyncio.gather(*(self._asked([alerts[place] for place in places], now) for places in open_.values()))
+            for places, ones in zip(open_.values(), asked, strict=True):
+                for place, one in zip(places, ones, strict=True):
+                    judged[place] = one
         return [one for one in judged if one is not None]
 
-    def _at_once(self, alert: Alert, now: datetime) -> RoutedAlert | None:
+    def _at_once(self, alert: Alert, now: datetime, at: float, name: tuple[object, ...] | None) -> RoutedAlert | None:
         """Judge an alert from what is known; None when a cluster must be asked for its target."""
         if alert.test:
             return RoutedAlert(alert=alert, why=Reason.TEST_ALERT)
@@ -300,30 +362,32 @@ class Router:
         ready, wake_at = ready_rules(alert, matched, now)
         if not ready:
             return RoutedAlert(alert=alert, rules=tuple(rule.name for rule, _ in matched), why=Reason.GROUP_WAIT, wake_at=wake_at)
+        until = at + ANSWERS_LAST
         aims: list[Aim] = []
         for rule in ready:
-            found = self._targeting.known(rule, alert)
+            found, lasts = self._targeting.known(rule, alert)
             if found is None:
                 return None
+            until = min(until, lasts)
             aims.append(Aim(rule=rule, found=found))
-        name = (alert.severity, *((id(aim.rule), id(aim.found)) for aim in aims))
-        seat = self._seats.get(name)
-        if seat is None:
-            if len(self._seats) >= MOST_SEATS:
-                self._seats.clear()
-            seat = self._seats[name] = self._seat(alert, ready, aims, now)
+        seat = self._seat(alert, ready, aims, now, until=until)
+        if name is not None:
+            self._seating.keep(name, seat)
         return seat.for_(alert, wake_at)
 
-    async def _asked(self, alert: Alert, now: datetime) -> RoutedAlert:
-        """Judge an alert whose target is looked up."""
-        ready, wake_at = ready_rules(alert, self._rulebook.index.candidates(alert), now)
+    async def _asked(self, alerts: Sequence[Alert], now: datetime) -> list[RoutedAlert]:
+        """Judge alerts of one seat whose target is looked up."""
+        first = alerts[0]
+        matched = self._rulebook.index.candidates(first)
+        ready, _ = ready_rules(first, matched, now)
         async with self._slots:
-            aims = [Aim(rule=rule, found=await self._targeting.find(rule, alert)) for rule in ready]
-        return self._seat(alert, ready, aims, now).for_(alert, wake_at)
+            aims = [Aim(rule=rule, found=await self._targeting.find(rule, first)) for rule in ready]
+        seat = self._seat(first, ready, aims, now)
+        return [seat.for_(one, ready_rules(one, matched, now)[1]) for one in alerts]
 
-    def _seat(self, alert: Alert, ready: Sequence[Rule], aims: Sequence[Aim], now: datetime) -> _Seat:
+    def _seat(self, alert: Alert, ready: Sequence[Rule], aims: Sequence[Aim], now: datetime, *, until: float = 0.0) -> _Seat:
         names = tuple(rule.name for rule in ready)
-        return _Seat(tuple(aims), names, self._seeds(alert, aims, now=now), {aim.rule.digest: aim.rule.document for aim in aims})
+        return _Seat(names, self._seeds(alert, aims, now=now), {aim.rule.digest: aim.rule.document for aim in aims}, until)
 
     def _seeds(self, alert: Alert, aims: Sequence[Aim], *, now: datetime) -> tuple[Incident, ...]:
         """Return at most one armed and one shadow incident: ranked separately, each with the first target that resolves."""

@@ -66,19 +66,28 @@ class Targeting:
         self._telling: dict[str, tuple[str, ...] | None] = {}
         self._found: dict[tuple[object, ...], tuple[float, Found]] = {}
 
-    def known(self, rule: Rule, alert: Alert) -> Found | None:
-        """Return what was found within the last seconds for an alert that names the same thing; None when it is to be found."""
+    def known(self, rule: Rule, alert: Alert) -> tuple[Found | None, float]:
+        """Return what was found within the last seconds for an alert that names the same thing, and the loop time until which it counts.
+
+        None when it is to be found.
+        """
         name = self._name(rule, alert)
         held = self._found.get(name) if name is not None else None
-        return held[1] if held is not None and asyncio.get_running_loop().time() < held[0] else None
+        if held is None or asyncio.get_running_loop().time() >= held[0]:
+            return None, 0.0
+        return held[1], held[0]
 
-    def _name(self, rule: Rule, alert: Alert) -> tuple[object, ...] | None:
-        """Return what tells the alert's target from others; None when all of the alert does."""
+    def telling(self, rule: Rule) -> tuple[str, ...] | None:
+        """Return the labels that alone tell the targets of a rule's alerts from each other, beside name, source and ``resource_ids``; None for all."""
         if rule.digest not in self._telling:
             if len(self._telling) >= MOST_ANSWERS:
                 self._telling.clear()
             self._telling[rule.digest] = telling(rule.target, self._clusters)
-        labels = self._telling[rule.digest]
+        return self._telling[rule.digest]
+
+    def _name(self, rule: Rule, alert: Alert) -> tuple[object, ...] | None:
+        """Return what tells the alert's target from others; None when all of the alert does."""
+        labels = self.telling(rule)
         return (
             None
             if labels is None

@@ -9,13 +9,75 @@ millisecond (``strfmt.DateTime``), and both must name the same firing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Annotated, Any
+
+import msgspec
 
 from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind, fingerprint, severity_of
-from responder.sources.normalised import TEST, instant, labels_of, mapping, text, unknown
+from responder.sources.normalised import LONGEST_VALUE, MOST_LABELS, TEST, instant, labels_of, mapping, text, unknown
 
 _STATUSES: Mapping[str, AlertStatus] = {str(one): one for one in AlertStatus}
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+_Labels = Annotated[dict[str, Annotated[str, msgspec.Meta(max_length=LONGEST_VALUE)]], msgspec.Meta(max_length=MOST_LABELS)]
+
+
+class _Sent(msgspec.Struct, gc=False):
+    """An alert as every Alertmanager since version 0.5 sends it."""
+
+    labels: _Labels
+    status: str
+    annotations: _Labels = {}
+    startsAt: str = ""  # noqa: N815 - as it is on the wire
+    endsAt: str = ""  # noqa: N815 - as it is on the wire
+    generatorURL: str = ""  # noqa: N815 - as it is on the wire
+
+
+class _Body(msgspec.Struct, gc=False):
+    """A body as Alertmanager's webhook sends it."""
+
+    version: str
+    alerts: list[_Sent]
+    truncatedAlerts: int = 0  # noqa: N815 - as it is on the wire
+
+
+_DECODE = msgspec.json.Decoder(_Body).decode
+
+
+def plain(body: bytes, *, source_name: str) -> Normalised | None:
+    """Return the alerts of a body in which everything is as Alertmanager sends it, or None: then ``alerts_of`` looks at it more closely.
+
+    It says the same as that one, in a fifth of the time: most of a storm comes this way.
+    """
+    try:
+        sent = _DECODE(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if sent.truncatedAlerts:
+        return None
+    sender = f"{SourceKind.ALERTMANAGER}/{source_name}"
+    alerts: list[Alert] = []
+    for one in sent.alerts:
+        status = _STATUSES.get(one.status)
+        if status is None:
+            return None
+        alerts.append(
+            _alert(
+                one.labels,
+                one.annotations,
+                status,
+                one.startsAt,
+                one.endsAt,
+                one.generatorURL,
+                sender=sender,
+                source_name=source_name,
+            )
+        )
+    return Normalised(alerts=tuple(alerts), shape=f"alertmanager-v{sent.version}")
 
 
 def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
@@ -31,7 +93,18 @@ def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalis
         if not isinstance(one, dict) or not isinstance(one.get("labels"), dict):
             gaps.append(f"alerts[{place}] has no labels and was left out")
             continue
-        alerts.append(_alert(one, data, sender=sender, source_name=source_name, received_at=received_at, gaps=gaps))
+        alerts.append(
+            _alert(
+                labels_of(one.get("labels"), gaps),
+                labels_of(one.get("annotations"), gaps),
+                _status(one, data, received_at),
+                text(one.get("startsAt")),
+                text(one.get("endsAt")),
+                text(one.get("generatorURL")),
+                sender=sender,
+                source_name=source_name,
+            )
+        )
     if raw and not alerts:
         return unknown("none of its alerts has labels: not an Alertmanager webhook body")
     cut = data.get("truncatedAlerts")
@@ -43,14 +116,20 @@ def alerts_of(body: Any, *, source_name: str, received_at: datetime) -> Normalis
 
 
 def _alert(
-    one: Mapping[str, Any], envelope: Mapping[str, Any], *, sender: str, source_name: str, received_at: datetime, gaps: list[str]
+    labels: dict[str, str],
+    annotations: dict[str, str],
+    status: AlertStatus,
+    starts_at: str,
+    ends_at: str,
+    link: str,
+    *,
+    sender: str,
+    source_name: str,
 ) -> Alert:
-    labels = labels_of(one.get("labels"), gaps)
     name = labels.get("alertname") or labels.get("alertName") or ""
     if name:
         labels.setdefault("alertname", name)
-    status = _status(one, envelope, received_at)
-    started_at = instant(one.get("startsAt"))
+    started_at, start = _start(starts_at)
     mark = fingerprint(sender, labels)
     said = labels.get("severity", "")
     return Alert(
@@ -61,18 +140,21 @@ def _alert(
         severity=severity_of(label=said, sender=""),
         sender_severity=said,
         labels=labels,
-        annotations=labels_of(one.get("annotations"), gaps),
+        annotations=annotations,
         fingerprint=mark,
-        instance=f"{mark}/{_to_the_millisecond(started_at) if started_at else text(one.get('startsAt'))}",
+        instance=f"{mark}/{start}",
         started_at=started_at,
-        ended_at=instant(one.get("endsAt")) if status is AlertStatus.RESOLVED else None,
+        ended_at=instant(ends_at) if status is AlertStatus.RESOLVED else None,
         test=bool(labels.get(TEST)),
-        link=text(one.get("generatorURL")),
+        link=link,
     )
 
 
-def _to_the_millisecond(at: datetime) -> str:
-    return at.replace(microsecond=at.microsecond // 1000 * 1000).isoformat()
+@lru_cache(maxsize=1024)
+def _start(said: str) -> tuple[datetime | None, str]:
+    """Return when it began, and how its instance spells that (milliseconds since 1970 in hex digits): what fires together says the same."""
+    at = instant(said)
+    return at, f"{(at - _EPOCH) // _MILLISECOND:x}" if at else said
 
 
 def _status(one: Mapping[str, Any], envelope: Mapping[str, Any], received_at: datetime) -> AlertStatus:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from responder.model.action import Change, Plan, Verb, Write
 from responder.model.alert import AlertStatus, SourceKind
@@ -169,7 +170,7 @@ async def test_armed_and_shadow_incidents_stand_beside_each_other(store: SqlStor
 async def test_a_resolved_alert_is_told_and_opens_nothing(store: SqlStore) -> None:
     """Resolved is a question: the incident hears it and reads health."""
     _, one = await routed(store)
-    gone = replace(one, alert=replace(one.alert, status=AlertStatus.RESOLVED), seeds=())
+    gone = structs.replace(one, alert=structs.replace(one.alert, status=AlertStatus.RESOLVED), seeds=())
 
     await store.route([gone], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
 
@@ -179,7 +180,7 @@ async def test_a_resolved_alert_is_told_and_opens_nothing(store: SqlStore) -> No
 async def test_a_final_resolved_that_overtakes_its_fired_wins(store: SqlStore) -> None:
     """Azure Monitor's order is not guaranteed: the late Fired opens nothing."""
     late = make.alert(resolved_is_final=True)
-    early = replace(late, status=AlertStatus.RESOLVED)
+    early = structs.replace(late, status=AlertStatus.RESOLVED)
     await store.route([RoutedAlert(alert=early)], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
 
     (result,) = await store.route(
@@ -198,7 +199,7 @@ async def test_a_repeat_of_an_old_firing_after_closing_opens_again(store: SqlSto
     await store.commit(step(held, incident=closed, wake_at=None))
 
     (result,) = await store.route(
-        [replace(one, seeds=(make.incident(id="inc-2"),))], delivery=None, state=DeliveryState.ROUTED, note="", shape=""
+        [structs.replace(one, seeds=(make.incident(id="inc-2"),))], delivery=None, state=DeliveryState.ROUTED, note="", shape=""
     )
 
     assert result.opened == ("inc-2",)
@@ -212,7 +213,7 @@ async def test_a_firing_whose_incident_a_person_closed_opens_no_other(store: Sql
     await store.commit(step(held, incident=closed, wake_at=None))
 
     (result,) = await store.route(
-        [replace(one, seeds=(make.incident(id="inc-2"),))], delivery=None, state=DeliveryState.ROUTED, note="", shape=""
+        [structs.replace(one, seeds=(make.incident(id="inc-2"),))], delivery=None, state=DeliveryState.ROUTED, note="", shape=""
     )
 
     assert result.opened == ()
@@ -248,7 +249,7 @@ async def test_events_are_listed_whatever_became_of_them_for_as_long_as_they_are
 async def test_what_one_sender_has_firing_is_listed_while_it_counts(store: SqlStore, clock: FakeClock) -> None:
     """Not another sender's, not what is resolved, not what is forgotten."""
     mine = [make.alert(instance=f"a/{number}") for number in range(3)]
-    over = replace(mine[2], status=AlertStatus.RESOLVED)
+    over = structs.replace(mine[2], status=AlertStatus.RESOLVED)
     for one in (
         *mine,
         over,

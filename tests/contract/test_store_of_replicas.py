@@ -15,6 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from msgspec import structs
 from sqlalchemy import Connection, text
 
 from responder.clock import SystemClock
@@ -119,7 +120,7 @@ async def test_an_incident_opened_by_two_replicas_at_once_is_one(pair: tuple[Sql
     for number in range(20):
         other = make.alert(labels={"alertname": "KubePodNotReady", "deployment": f"api-{number}"})
         opened, joined = await asyncio.gather(
-            route(pair[0], seeded(number, "a")), route(pair[1], replace(seeded(number, "b"), alert=other))
+            route(pair[0], seeded(number, "a")), route(pair[1], structs.replace(seeded(number, "b"), alert=other))
         )
         assert len((*opened[0].opened, *joined[0].opened)) == 1
         assert len((*opened[0].joined, *joined[0].joined)) == 1
@@ -245,7 +246,7 @@ async def test_an_alert_that_comes_while_its_incident_is_closed_is_never_lost(pa
         late = make.alert(labels={"alertname": "KubePodNotReady", "deployment": f"api-{number}"})
         closing = step(held, incident=replace(held.incident, phase=Phase.CLOSED, reason=Reason.QUIET), wake_at=None)
 
-        await asyncio.gather(pair[0].commit(closing), route(pair[1], replace(seeded(number, "b"), alert=late)))
+        await asyncio.gather(pair[0].commit(closing), route(pair[1], structs.replace(seeded(number, "b"), alert=late)))
 
         unclosed = await pair[0].unclosed([f"armed:{number}"])
         again = [one.instance for one in await pair[0].due_instances(limit=9)]
@@ -274,7 +275,7 @@ async def test_resolved_and_fired_of_two_replicas_leave_one_truth(pair: tuple[Sq
     for number in range(15):
         one = seeded(number)
         await route(pair[0], one)
-        gone = replace(one, alert=replace(one.alert, status=AlertStatus.RESOLVED), seeds=())
+        gone = structs.replace(one, alert=structs.replace(one.alert, status=AlertStatus.RESOLVED), seeds=())
 
         await asyncio.gather(route(pair[0], one), route(pair[1], gone))
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from sqlalchemy import text, update
 
 from responder.model.alert import AlertStatus
@@ -80,7 +81,7 @@ async def test_an_alert_that_joins_while_its_incident_closes_is_routed_again(sto
     """Nobody judged it, and its sender may not repeat it for hours."""
     held = await in_hand(store)
     late = make.alert(labels={"alertname": "KubePodNotReady", "deployment": "api-1"})
-    await route(store, replace(seeded(), alert=late))
+    await route(store, structs.replace(seeded(), alert=late))
     await store.commit(closing(held))
 
     assert [one.instance for one in await store.due_instances(limit=9)] == [late.instance]
@@ -99,7 +100,7 @@ async def test_an_alert_that_fires_again_after_its_resolve_is_told(store: SqlSto
     """A recovered incident sleeps until its time to reopen is over and must hear of it at once."""
     one = seeded()
     await route(store, one)
-    await route(store, replace(one, alert=replace(one.alert, status=AlertStatus.RESOLVED), seeds=()))
+    await route(store, structs.replace(one, alert=structs.replace(one.alert, status=AlertStatus.RESOLVED), seeds=()))
     (held,) = await claim(store)
     await store.commit(step(held, consumed=tuple(signal.id for signal in held.signals)))
     await route(store, one)
@@ -111,12 +112,14 @@ async def test_an_alert_that_fires_again_after_its_resolve_is_told(store: SqlSto
 async def test_a_firing_judged_again_never_overrules_a_resolve_that_came_meanwhile(store: SqlStore) -> None:
     """It would fire for a day: the sender never repeats a Resolved."""
     one = seeded()
-    waiting = replace(one, seeds=(), why=Reason.GROUP_WAIT, wake_at=make.NOON)
+    waiting = structs.replace(one, seeds=(), why=Reason.GROUP_WAIT, wake_at=make.NOON)
     await route(store, waiting)
     assert len(await store.due_instances(limit=9)) == 1
-    await route(store, replace(waiting, alert=replace(one.alert, status=AlertStatus.RESOLVED), why=None, wake_at=None))
+    await route(
+        store, structs.replace(waiting, alert=structs.replace(one.alert, status=AlertStatus.RESOLVED), why=None, wake_at=None)
+    )
 
-    assert (await route(store, replace(one, again=True))).opened == ()
+    assert (await route(store, structs.replace(one, again=True))).opened == ()
     known = await store.known([one.alert.instance])
     assert known[one.alert.instance].status is AlertStatus.RESOLVED
 
@@ -124,10 +127,10 @@ async def test_a_firing_judged_again_never_overrules_a_resolve_that_came_meanwhi
 async def test_judging_again_is_not_receiving(store: SqlStore, clock: FakeClock) -> None:
     """How often and when a sender spoke is what it said, not what we did."""
     one = seeded()
-    await route(store, replace(one, seeds=(), why=Reason.GROUP_WAIT, wake_at=make.NOON))
+    await route(store, structs.replace(one, seeds=(), why=Reason.GROUP_WAIT, wake_at=make.NOON))
     clock.forward(minutes=1)
 
-    assert (await route(store, replace(one, again=True))).opened == ("inc-1",)
+    assert (await route(store, structs.replace(one, again=True))).opened == ("inc-1",)
     known = (await store.known([one.alert.instance]))[one.alert.instance]
     assert (known.count, known.seen_at) == (1, make.NOON)
 
@@ -280,7 +283,7 @@ async def test_a_full_disk_is_said_and_the_store_goes_on_afterwards(tmp_path: Pa
 async def test_a_nul_in_what_a_sender_says_stops_nobody(store: SqlStore) -> None:
     """JSON may hold one, PostgreSQL's text may not: it is stored as a replacement character, and found again."""
     one = seeded()
-    odd = replace(one, alert=replace(one.alert, name="a\x00b"))
+    odd = structs.replace(one, alert=structs.replace(one.alert, name="a\x00b"))
 
     assert (await route(store, odd)).opened == ("inc-1",)
     assert (await route(store, odd)).told == ("inc-1",)
@@ -292,7 +295,7 @@ async def test_what_the_schema_refuses_is_a_bug_and_not_an_outage(store: SqlStor
     other = seeded(2)
 
     with pytest.raises(InvariantError, match="route"):
-        await route(store, replace(other, seeds=(replace(other.seeds[0], id="inc-1"),)))
+        await route(store, structs.replace(other, seeds=(replace(other.seeds[0], id="inc-1"),)))
 
 
 async def test_a_database_of_a_newer_release_is_refused_and_not_locked(tmp_path: Path) -> None:

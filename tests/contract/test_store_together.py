@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from msgspec import structs
+
 from responder.model.alert import AlertStatus
 from responder.model.incident import Candidate, Incident, Phase, SignalKind
 from responder.model.reason import Reason
@@ -86,7 +88,7 @@ async def test_a_pattern_opens_another_incident_when_its_first_is_closed(store: 
 async def test_the_order_of_deliveries_counts_within_one_transaction(store: SqlStore) -> None:
     """Firing, then resolved, as they came: the last word stands."""
     one = firing(1)
-    gone = RoutedAlert(alert=replace(one.alert, status=AlertStatus.RESOLVED), rules=("crash",))
+    gone = RoutedAlert(alert=structs.replace(one.alert, status=AlertStatus.RESOLVED), rules=("crash",))
 
     await route(store, [one], [gone])
 

@@ -52,8 +52,7 @@ def take_turns(db: Connection, table: Table, key: str, value: str) -> None:
 
 def lock_rows(db: Connection, table: Table, key: str, values: Iterable[str]) -> None:
     """Lock those rows that exist, in the order of their key: two replicas that take the same ones in different order would deadlock."""
-    wanted = sorted(set(values))
-    if db.dialect.name == "postgresql" and wanted:
+    if db.dialect.name == "postgresql" and (wanted := sorted(set(values))):
         column = table.c[key]
         db.execute(select(column).where(among(db, column, wanted)).order_by(column).with_for_update()).all()
 
@@ -81,7 +80,7 @@ def among(db: Connection, column: ColumnElement[Any], values: Sequence[str]) -> 
     return column.in_(select(func.json_each(json.dumps(clean)).table_valued("value").c.value))
 
 
-def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
     """Insert rows, each with its values in the order of the columns.
 
     On SQLite by the driver itself: what SQLAlchemy does for each value costs more than storing it.
@@ -111,7 +110,7 @@ def insert_new_rows(db: Connection, table: Table, columns: Sequence[str], rows: 
     db.exec_driver_sql(statement, _cleaned(table, tuple(columns), wanted))
 
 
-def update_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, key: str) -> None:
+def update_rows(db: Connection, table: Table, columns: Sequence[str], rows: list[tuple[Any, ...]], *, key: str) -> None:
     """Set these columns of rows, each with its values in their order and its key last. Locks must be held already, in the keys' order."""
     if not rows:
         return
@@ -131,15 +130,12 @@ def _clean(value: str) -> str:
     return value.replace("\x00", "\ufffd") if "\x00" in value else value
 
 
-def _cleaned(table: Table, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def _cleaned(table: Table, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return rows as ``Words`` would store them."""
-    places = _words(table, columns)
-    return [
-        tuple(_clean(value) if isinstance(value, str) else value for value in row)
-        if any("\x00" in row[place] for place in places)
-        else row
-        for row in rows
-    ]
+    for place in _words(table, columns):
+        if "\x00" in "".join([row[place] or "" for row in rows]):
+            return [tuple(_clean(value) if isinstance(value, str) else value for value in row) for row in rows]
+    return rows
 
 
 @cache

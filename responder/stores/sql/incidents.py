@@ -357,8 +357,10 @@ def _end(db: Connection, now: int, incident: Incident) -> None:
     commands.release(db, incident.id)
     A = tables.alerts  # noqa: N806
     if incident.reason in {Reason.MOVED, Reason.ARMED}:
-        column = A.c.shadow_incident if incident.mode is Mode.SHADOW else A.c.incident
-        db.execute(update(A).where(column == incident.id, A.c.status == "firing").values(wake_at=now))
+        shadow = incident.mode is Mode.SHADOW
+        mine = A.c.shadow_incident == incident.id if shadow else A.c.incident == incident.id
+        held = tables.HELD_IN_SHADOW if shadow else tables.HELD
+        db.execute(update(A).where(mine, held, A.c.status == "firing").values(wake_at=now))
     unheard = signals_of(db, incident.id)
     joined = [
         str(instance)

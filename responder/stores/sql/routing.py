@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from msgspec import structs
+from sqlalchemy import Connection, and_, select, update
 
 from responder.model.alert import Alert, AlertStatus
 from responder.model.errors import InvariantError
@@ -83,6 +84,7 @@ class _Batch:
 
     Attributes:
         at: Now, as an instant.
+        seated: By the identity of their seeds, which the alerts of one kind share, where those are that are heard of for the first time.
     """
 
     def __init__(
@@ -96,15 +98,21 @@ class _Batch:
         self.instances = known(db, now, sorted({one.alert.instance for one in alerts}))
         self._stored = frozenset(self.instances)
         self.by_key = incidents.unclosed_ids(db, sorted({seed.key for one in alerts for seed in one.seeds}))
+        self._open = incidents.Standing(phase="open", person_closed=False)
+        unclosed = set(self.by_key.values())
         holders = {held for one in self.instances.values() for held in (one.incident, one.shadow_incident) if held}
-        self.standings = incidents.standings(db, sorted(holders | set(self.by_key.values())))
+        self.standings = incidents.standings(db, sorted(holders - unclosed))
+        self.standings.update(dict.fromkeys(unclosed, self._open))
         self._rules_of: dict[str, set[str]] = {}
         self._pinned: dict[str, Mapping[str, object]] = {}
         self._repeated: set[str] = set()
         self._said: dict[tuple[str, SignalKind], _Said] = {}
         self._opened: list[tuple[Incident, Alert]] = []
-        self._rows: dict[str, tuple[object, ...]] = {}
+        self._new: dict[str, tuple[Any, ...]] = {}
+        self._again: dict[str, tuple[Any, ...]] = {}
+        self._millis: dict[datetime | None, int | None] = {None: None}
         self._named: dict[int, tuple[Incident, dict[str, Mapping[str, object]]]] = {}
+        self.seated: dict[int, _Seated] = {}
 
     def is_unclosed(self, incident: str) -> bool:
         """Tell whether an incident exists and is not closed."""
@@ -122,7 +130,7 @@ class _Batch:
             seed = carried(seed, moved)
         self._opened.append((seed, alert))
         self.by_key[seed.key] = seed.id
-        self.standings[seed.id] = incidents.Standing(phase="open", person_closed=False)
+        self.standings[seed.id] = self._open
         self._rules_of[seed.id] = {one.rule for one in seed.candidates}
         return seed.id
 
@@ -159,6 +167,11 @@ class _Batch:
             said.others.append(one.instance)
         return True
 
+    def joined(self, incident: str) -> list[str] | None:
+        """Return the instances, beside the first, of the signal that says to an incident which alerts joined it; None when there is none yet."""
+        said = self._said.get((incident, SignalKind.FIRED))
+        return None if said is None else said.others
+
     def repeat(self, incident: str, one: Instance) -> None:
         """Note a sender's repeat on the timeline, at most once a minute an incident."""
         if incident not in self._repeated:
@@ -168,31 +181,34 @@ class _Batch:
 
     def keep(self, one: Instance, wake_at: int | None) -> None:
         """Store an instance as it is now."""
-        self.instances[one.instance] = one
-        self._rows[one.instance] = (
+        name = one.instance
+        self.instances[name] = one
+        started_at = one.started_at
+        if started_at not in self._millis:  # what began together says the same
+            self._millis[started_at] = maybe_millis(started_at)
+        row = (
             one.name,
             "firing" if one.status is AlertStatus.FIRING else "resolved",
             one.why.value if one.why is not None else "",
-            maybe_millis(one.started_at),
+            self._millis[started_at],
             self.now if one.seen_at is self.at else millis(one.seen_at),
             wake_at,
             one.incident,
             one.shadow_incident,
             pack(one),
         )
+        if name in self._stored:
+            self._again[name] = (*row, name)
+        else:
+            self._new[name] = (name, one.fingerprint, *row)
 
     def write(self) -> None:
         """Write what was only noted down, each table sorted by its key: two replicas that write in different order would deadlock."""
         incidents.pin_new(self.db, self._pinned)
         incidents.open_all(self.db, self.now, self._settle, self._opened)
-        new = sorted(
-            (instance, self.instances[instance].fingerprint, *row)
-            for instance, row in self._rows.items()
-            if instance not in self._stored
-        )  # inserted, not upserted: who was faster on another replica has judged it, and this one looks again
-        insert_rows(self.db, T, ("instance", "fingerprint", *_COLUMNS), new)
-        again = [(*self._rows[instance], instance) for instance in sorted(self._rows) if instance in self._stored]
-        update_rows(self.db, T, _COLUMNS, again, key="instance")
+        # Inserted, not upserted: who was faster on another replica has judged it, and this one looks again.
+        insert_rows(self.db, T, ("instance", "fingerprint", *_COLUMNS), [self._new[name] for name in sorted(self._new)])
+        update_rows(self.db, T, _COLUMNS, [self._again[name] for name in sorted(self._again)], key="instance")
         signals = [
             Signal(
                 incident=incident,
@@ -229,7 +245,7 @@ def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
     if routed.again:
         if before is None or before.status is not AlertStatus.FIRING:
             return RoutedResult()  # resolved while it was judged again: what its sender said last stands
-        after = replace(before, rules=before.rules + tuple(rule for rule in routed.rules if rule not in before.rules))
+        after = structs.replace(before, rules=before.rules + tuple(rule for rule in routed.rules if rule not in before.rules))
     else:
         after = merge(before, alert, now=batch.at, rules=routed.rules)
     results: dict[str, list[str]] = {"opened": [], "joined": [], "told": []}
@@ -250,13 +266,41 @@ def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
     elif after.status is AlertStatus.RESOLVED and (before is None or before.status is not AlertStatus.RESOLVED):
         holders = [one for one in (after.incident, after.shadow_incident) if one]
         results["told"] += [one for one in holders if batch.say(one, SignalKind.RESOLVED, after, {})]
-    batch.keep(replace(after, why=why) if why is not after.why else after, not_before(routed.wake_at))
+    batch.keep(structs.replace(after, why=why) if why is not after.why else after, not_before(routed.wake_at))
     return RoutedResult(opened=tuple(results["opened"]), joined=tuple(results["joined"]), told=tuple(results["told"]))
 
 
+@dataclass(slots=True)
+class _Seated:
+    """Where new alerts of one kind go: the incidents that hold them, the lists of who joined each, and what is answered."""
+
+    armed: str
+    shadow: str
+    others: tuple[list[str], ...]
+    result: RoutedResult
+
+
 def _first(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
-    """Seat an alert that is heard of for the first time: what nearly all of a storm's are."""
+    """Seat an alert that is heard of for the first time: what nearly all of a storm's are. The first of a kind show the others their place."""
     alert = routed.alert
+    seated = batch.seated.get(id(routed.seeds))
+    if seated is None:
+        armed, shadow, result = _placed(batch, routed)
+        lists = [batch.joined(held) for held in (armed, shadow) if held]
+        others = tuple(one for one in lists if one is not None)
+        if len(others) == len(lists):
+            joined = RoutedResult(joined=tuple(held for held in (armed, shadow) if held))
+            batch.seated[id(routed.seeds)] = _Seated(armed, shadow, others, joined)
+    else:
+        armed, shadow, result = seated.armed, seated.shadow, seated.result
+        for one in seated.others:
+            one.append(alert.instance)
+    batch.keep(begun(alert, now=batch.at, rules=routed.rules, incident=armed, shadow_incident=shadow), not_before(routed.wake_at))
+    return result
+
+
+def _placed(batch: _Batch, routed: RoutedAlert) -> tuple[str, str, RoutedResult]:
+    """Join or open the incidents of a new alert; return who holds it, armed and in shadow."""
     batch.pin(routed.pinned)
     opened: tuple[str, ...] = ()
     joined: tuple[str, ...] = ()
@@ -264,17 +308,16 @@ def _first(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
     for seed in routed.seeds:
         held = batch.by_key.get(seed.key)
         if held is None:
-            held = batch.open(seed, alert)
+            held = batch.open(seed, routed.alert)
             opened = (*opened, held)
         else:
-            batch.say(held, SignalKind.FIRED, alert, batch.rules(seed))
+            batch.say(held, SignalKind.FIRED, routed.alert, batch.rules(seed))
             joined = (*joined, held)
         if seed.mode is Mode.SHADOW:
             shadow = held
         else:
             armed = held
-    batch.keep(begun(alert, now=batch.at, rules=routed.rules, incident=armed, shadow_incident=shadow), not_before(routed.wake_at))
-    return RoutedResult(opened=opened, joined=joined)
+    return armed, shadow, RoutedResult(opened=opened, joined=joined)
 
 
 def _seat(
@@ -316,7 +359,7 @@ def _rules(candidates: Iterable[Candidate]) -> dict[str, Mapping[str, object]]:
 
 
 def _held(one: Instance, field: str, incident: str) -> Instance:
-    return replace(one, shadow_incident=incident) if field == "shadow_incident" else replace(one, incident=incident)
+    return structs.replace(one, **{field: incident})
 
 
 def due_instances(db: Connection, now: int, limit: int) -> list[Instance]:
@@ -351,7 +394,9 @@ def held(db: Connection, now: int, incident: str) -> list[Instance]:
 def held_by(db: Connection, ids: Sequence[str]) -> dict[str, list[Instance]]:
     """Return every instance that joined these incidents, oldest first."""
     found: dict[str, list[Instance]] = {one: [] for one in ids}
-    for row in db.execute(select(T).where(T.c.incident.in_(list(ids)) | T.c.shadow_incident.in_(list(ids)))):
+    armed = and_(T.c.incident.in_(list(ids)), tables.HELD)
+    shadow = and_(T.c.shadow_incident.in_(list(ids)), tables.HELD_IN_SHADOW)
+    for row in db.execute(select(T).where(armed | shadow)):
         for holder in {row.incident, row.shadow_incident} & found.keys():
             found[holder].append(instance(row))
     for instances in found.values():
@@ -406,4 +451,4 @@ def instance(row: Any) -> Instance:
     one = unpack(row.body, Instance)
     if (one.incident, one.shadow_incident) == (row.incident, row.shadow_incident):
         return one
-    return replace(one, incident=row.incident, shadow_incident=row.shadow_incident)
+    return structs.replace(one, incident=row.incident, shadow_incident=row.shadow_incident)

@@ -3,7 +3,7 @@
 Votes stand in the incident's state (one person, one vote is decided in the core), so there is no table ``approvals``; pinned rule
 documents are content-addressed in ``pinned_rules``.
 
-The decision a reader would question: the conditions of partial indexes are written as literals (``NEW``, ``UNCLOSED``, ``WAITING``) and
+The decision a reader would question: the conditions of partial indexes are written as literals (``NEW``, ``UNCLOSED``, ``HELD``, ``WAITING``) and
 not as bound parameters. A planner may use a partial index only when it can prove its condition, and of a parameter it knows nothing.
 """
 
@@ -91,8 +91,13 @@ alerts = Table(
     Column("body", LargeBinary, nullable=False),
 )
 Index("alerts_due", alerts.c.wake_at, sqlite_where=text("wake_at is not null"), postgresql_where=text("wake_at is not null"))
-Index("alerts_incident", alerts.c.incident)
-Index("alerts_shadow_incident", alerts.c.shadow_incident)
+Index("alerts_held", alerts.c.incident, sqlite_where=text("incident != ''"), postgresql_where=text("incident != ''"))
+Index(
+    "alerts_held_in_shadow",
+    alerts.c.shadow_incident,
+    sqlite_where=text("shadow_incident != ''"),
+    postgresql_where=text("shadow_incident != ''"),
+)
 Index("alerts_seen", alerts.c.seen_at)
 
 incidents = Table(
@@ -305,4 +310,6 @@ healthy_revisions = Table(
 
 NEW = deliveries.c.state == literal_column("'new'")
 UNCLOSED = incidents.c.phase != literal_column("'closed'")
+HELD = alerts.c.incident != literal_column("''")
+HELD_IN_SHADOW = alerts.c.shadow_incident != literal_column("''")
 WAITING = outbox.c.state == literal_column("'waiting'")
