@@ -41,6 +41,7 @@ from responder.model.storing import (
     StoredChange,
     StormCounts,
     Transition,
+    Work,
 )
 from responder.model.symptom import Sighting
 from responder.model.target import Lookup, LookupAnswer, Target
@@ -414,8 +415,8 @@ class Store(Protocol):
     async def signal(self, signal: Signal) -> bool:
         """Insert a signal and wake its incident; False when the incident does not exist or is closed."""
 
-    async def next_due(self) -> datetime | None:
-        """Return when the next delivery, instance, incident or outbox row is due; None when nothing waits."""
+    async def next_due(self, of: Work | None = None) -> datetime | None:
+        """Return when the next delivery, instance, incident or outbox row is due, or the next of one kind of work; None when nothing waits."""
 
     async def keep_evidence(self, incident: str, *, opening: int, items: Sequence[EvidenceItem]) -> None:
         """Store evidence by content hash, within the bounds."""

@@ -28,6 +28,14 @@ class DeliveryState(StrEnum):
     FAILED = "failed"
 
 
+class Work(StrEnum):
+    """What is due, by who does it: the router's deliveries and instances, the worker's incidents, the outbox' messages."""
+
+    ROUTING = "routing"
+    INCIDENTS = "incidents"
+    MESSAGES = "messages"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDelivery:
     """A delivery as received.

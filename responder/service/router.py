@@ -44,6 +44,14 @@ SETTLE = timedelta(seconds=15)
 """How long a storm's incidents wait at most until its alerts are in: they are woken as soon as none comes for a second, and then judged knowing
 how many they are. Stored, so that they wait no longer when this process dies."""
 
+GATHER = timedelta(milliseconds=100)
+"""How long a storm's alerts gather before they are routed, unless more wait than one transaction takes: what a turn costs (the claim, the transaction,
+the look for due incidents after it) is shared by all that came. Nobody waits for it: a storm's incidents wait for ``SETTLE``."""
+
+MOST_CLAIMED = 500
+MOST_HELD_BYTES = 1 << 20
+"""Deliveries that one turn routes while each is small: ``BATCH`` more are claimed only while those in hand have fewer bytes than this."""
+
 CALM = 1.0
 """Seconds without a delivery after which a storm's alerts are taken to be in."""
 
@@ -197,10 +205,11 @@ class Router:
         self._settling: set[str] = set()
         self._seating = _Seating(rulebook.index, targeting)
         self._since, self._before, self._lately, self._came = 0.0, 0, 0, 0.0
+        self._behind = False
 
     async def route_due(self) -> int:
         """Route waiting deliveries and due instances; return how many there were."""
-        deliveries = await self._store.claim_deliveries(limit=BATCH, lease=LEASE)
+        deliveries = await self._claimed()
         if deliveries:
             self._came = self._clock.boottime()
             await self._all(deliveries)
@@ -216,19 +225,34 @@ class Router:
             await self._again(due)
         return len(deliveries) + len(due)
 
+    async def _claimed(self) -> Sequence[Delivery]:
+        """Claim what waits to be routed; in a storm, give it time to become many."""
+        if not self._behind and max(self._before, self._lately) >= MANY and self._clock.boottime() - self._came < CALM:
+            await self._clock.sleep(GATHER)
+        claimed = list(await self._store.claim_deliveries(limit=BATCH, lease=LEASE))
+        last, held = len(claimed), sum(len(one.body) for one in claimed)
+        while last == BATCH and len(claimed) < MOST_CLAIMED and held < MOST_HELD_BYTES:
+            more = await self._store.claim_deliveries(limit=BATCH, lease=LEASE)
+            last, held = len(more), held + sum(len(one.body) for one in more)
+            claimed += more
+        self._behind = last == BATCH
+        return claimed
+
     async def _all(self, deliveries: Sequence[Delivery]) -> None:
         """Understand deliveries, and route as many together as one transaction may hold."""
         batch: list[_Understood] = []
+        alerts = 0
         for one in deliveries:
             try:
                 understood = self._understood(one)
             except _OURS as error:
                 await self._failed(one, error)
                 continue
-            if batch and sum(len(held.alerts) for held in batch) + len(understood.alerts) > MOST_ALERTS:
+            if batch and alerts + len(understood.alerts) > MOST_ALERTS:
                 await self._together(batch)
-                batch = []
+                batch, alerts = [], 0
             batch.append(understood)
+            alerts += len(understood.alerts)
         if batch:
             await self._together(batch)
 
@@ -294,9 +318,13 @@ class Router:
 
     def _say(self, routed: Sequence[RoutedDelivery]) -> None:
         done = [one for one in routed if one.state is DeliveryState.ROUTED]
+        counts: dict[str, tuple[int, int]] = {}
         for one in done:
-            self._metrics.deliveries.labels(one.delivery.source, "routed").inc()
-            self._metrics.alerts.labels(one.delivery.source).inc(len(one.alerts))
+            deliveries, alerts = counts.get(one.delivery.source, (0, 0))
+            counts[one.delivery.source] = deliveries + 1, alerts + len(one.alerts)
+        for source, (deliveries, alerts) in counts.items():
+            self._metrics.deliveries.labels(source, "routed").inc(deliveries)
+            self._metrics.alerts.labels(source).inc(alerts)
         for one in routed:
             if one.state is not DeliveryState.ROUTED:
                 self._metrics.deliveries.labels(one.delivery.source, "not_understood").inc()

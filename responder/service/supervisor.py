@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 from responder.model.errors import StoreUnavailableError
-from responder.model.storing import Replica
+from responder.model.storing import Replica, Work
 from responder.ports import Clock, Source, Store
 from responder.service.backlog import Backlog
 from responder.service.observer import Observer
@@ -29,6 +29,9 @@ STORE_AGAIN = timedelta(seconds=1)
 TURNS_WITHIN = timedelta(seconds=45)
 """Longer than a store's time-outs and a channel's ten seconds; a loop that needs longer stands still."""
 
+
+_WORK = {"router": Work.ROUTING, "worker": Work.INCIDENTS, "outbox": Work.MESSAGES}
+"""Each loop sleeps until its own work is due: that of another, which is due all the time in a storm, would only spin it."""
 
 LIVES = timedelta(seconds=15)
 """A replica that said nothing for this long is taken for dead, by people: its leases have run out too."""
@@ -139,7 +142,7 @@ class Supervisor:
                     if name == "router":
                         self._woken["worker"].set()
                     continue
-                due = await self._store.next_due()
+                due = await self._store.next_due(_WORK[name])
             except StoreUnavailableError as error:
                 logger().error("store_failed", problem=str(error))
                 await self._clock.sleep(STORE_AGAIN)

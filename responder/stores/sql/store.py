@@ -32,6 +32,7 @@ from responder.model.storing import (
     StoredChange,
     StormCounts,
     Transition,
+    Work,
 )
 from responder.ports import Clock
 from responder.stores.sql import (
@@ -250,9 +251,9 @@ class SqlStore:
         """See ``ports.Store``."""
         return await self.runner.run(incidents.signal, self._now, signal)
 
-    async def next_due(self) -> datetime | None:
+    async def next_due(self, of: Work | None = None) -> datetime | None:
         """See ``ports.Store``."""
-        due = await self.runner.read(_next_due, self._now)
+        due = await self.runner.read(_next_due, self._now, of)
         return None if due is None else instant(due)
 
     async def keep_evidence(self, incident: str, *, opening: int, items: Sequence[EvidenceItem]) -> None:
@@ -368,6 +369,16 @@ class SqlStore:
         await self.runner.close()
 
 
-def _next_due(db: Any, now: int) -> int | None:
-    due = [deliveries.next_due(db, now), routing.next_due(db), incidents.next_due(db, now), outbox.next_due(db)]
-    return min((one for one in due if one is not None), default=None)
+def _next_due(db: Any, now: int, of: Work | None) -> int | None:
+    asked = (of,) if of is not None else Work
+    return min((one for work in asked for one in _dues(db, now, work) if one is not None), default=None)
+
+
+def _dues(db: Any, now: int, work: Work) -> tuple[int | None, ...]:
+    match work:
+        case Work.ROUTING:
+            return deliveries.next_due(db, now), routing.next_due(db)
+        case Work.INCIDENTS:
+            return (incidents.next_due(db, now),)
+        case Work.MESSAGES:
+            return (outbox.next_due(db),)

@@ -125,14 +125,17 @@ class SqliteRunner:
         loop = asyncio.get_running_loop()
         job = _Job(operation, arguments, loop.create_future(), loop)
         where.put(job)
+        late = loop.call_later(WITHIN.total_seconds(), self._late, job)
         try:
-            async with asyncio.timeout(WITHIN.total_seconds()):
-                result: R = await job.result
-        except TimeoutError:
-            raise StoreUnavailableError(
-                f"store {self._path}, {operation.__name__}: no answer within {WITHIN.total_seconds():g} s; check the disk, it is tried again"
-            ) from None
+            result: R = await job.result
+        finally:
+            late.cancel()
         return result
+
+    def _late(self, job: _Job) -> None:
+        if not job.result.done():
+            problem = f"no answer within {WITHIN.total_seconds():g} s; check the disk, it is tried again"
+            job.result.set_exception(StoreUnavailableError(f"store {self._path}, {job.operation.__name__}: {problem}"))
 
     async def close(self) -> None:
         """Finish what is queued, close the database and give the lock back; idempotent."""
@@ -155,7 +158,7 @@ class SqliteRunner:
             jobs = self._next_batch()
             if jobs is None:
                 return
-            jobs = [job for job in jobs if not job.result.cancelled()]  # nobody waits for it any more
+            jobs = [job for job in jobs if not job.result.done()]  # nobody waits for it any more
             if not self._together(jobs):
                 for job in jobs:
                     self._alone(self._engine, job, before_commit=self.on_commit)
@@ -198,7 +201,7 @@ class SqliteRunner:
             answers: list[_Answer] = []
             try:
                 with self._read_engine.begin() as connection:
-                    answers = [self._read_one(connection, job) for job in jobs if not job.result.cancelled()]
+                    answers = [self._read_one(connection, job) for job in jobs if not job.result.done()]
             except Exception as error:  # noqa: BLE001 - no look at all; handed to the callers, who await it
                 problem = translated(error, where=str(self._path), doing="read") if isinstance(error, DBAPIError) else error
                 answers = [(job, None, problem) for job in jobs]
