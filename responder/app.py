@@ -54,6 +54,7 @@ from responder.service.contacts import Contacts
 from responder.service.doctor import Doctor, DoctorParts
 from responder.service.explain import Explainer
 from responder.service.foresight import Foresight
+from responder.service.handing import Handing
 from responder.service.hands import Hands
 from responder.service.intake import Intake
 from responder.service.moves import Moves
@@ -542,6 +543,7 @@ def _assemble(
         base_url=base_url,
         sped_up=settings.clock,
     )
+    handing = Handing(clock) if settings.store.kind == "sqlite" else None
     router = Router(
         store=store,
         clock=clock,
@@ -550,6 +552,7 @@ def _assemble(
         targeting=targeting,
         metrics=metrics,
         entitlements=settings.entitlements(),
+        handing=handing,
     )
     foresight = Foresight(
         clock=clock,
@@ -566,6 +569,7 @@ def _assemble(
         largest=settings.http.largest_body,
         absorb=settings.http.absorb,
         backlog=Backlog(most=settings.http.most_waiting),
+        handing=handing,
     )
 
     supervisor = Supervisor(

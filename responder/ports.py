@@ -331,6 +331,9 @@ class Store(Protocol):
     async def accept(self, deliveries: Sequence[NewDelivery]) -> Sequence[bool]:
         """Store deliveries durably; False for one whose retry key is known already (absorbed, still a success for its sender)."""
 
+    async def accept_held(self, delivery: NewDelivery) -> Delivery | None:
+        """Store one delivery durably and return it as it is stored, for whoever routes it within ``held``; None when it is absorbed."""
+
     async def backlog(self) -> int:
         """Count deliveries that wait to be routed."""
 

@@ -46,6 +46,7 @@ class NewDelivery:
         body: The bytes as received; stored compressed.
         unique: The sender never gives this key to another delivery (a broker's message): one that is stored already is a repeat, whatever
             came between. Otherwise only the sender's newest delivery absorbs.
+        held: How long nobody may claim it from the store: whoever stores it has it routed here.
     """
 
     source: str
@@ -55,6 +56,7 @@ class NewDelivery:
     received_at: datetime
     sender: str = ""
     unique: bool = False
+    held: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,7 @@ from responder.policy.grouping import key_of
 from responder.policy.signals import in_order
 from responder.ports import Clock, Reads, Store
 from responder.rules.index import RuleIndex, labels_read
+from responder.service.handing import Handing
 from responder.service.names import incident_id
 from responder.service.rulebook import Rulebook
 from responder.service.targeting import ANSWERS_LAST, Found, Targeting
@@ -44,7 +45,7 @@ SETTLE = timedelta(seconds=15)
 """How long a storm's incidents wait at most until its alerts are in: they are woken as soon as none comes for a second, and then judged knowing
 how many they are. Stored, so that they wait no longer when this process dies."""
 
-GATHER = timedelta(milliseconds=100)
+GATHER = timedelta(milliseconds=200)
 """How long a storm's alerts gather before they are routed, unless more wait than one transaction takes: what a turn costs (the claim, the transaction,
 the look for due incidents after it) is shared by all that came. Nobody waits for it: a storm's incidents wait for ``SETTLE``."""
 
@@ -61,7 +62,7 @@ BREATH = 500
 LEASE = timedelta(seconds=30)
 AGAIN_IN = timedelta(seconds=5)
 LOOK_EVERY = 1.0
-"""Seconds between looks for due instances while deliveries come without a pause."""
+"""Seconds between looks for due instances, and for deliveries that were not handed over, while deliveries come without a pause."""
 
 RESOLVED_AT_ONCE = 64
 MOST_SEATS = 5_000
@@ -192,6 +193,7 @@ class Router:
         targeting: Targeting,
         metrics: Metrics,
         entitlements: Mapping[str, Entitlement] | None = None,
+        handing: Handing | None = None,
     ) -> None:
         self._entitlements = entitlements or {}
         self._read = read
@@ -206,6 +208,8 @@ class Router:
         self._seating = _Seating(rulebook.index, targeting)
         self._since, self._before, self._lately, self._came = 0.0, 0, 0, 0.0
         self._behind = False
+        self._handing = handing
+        self._claim_at = 0.0
 
     async def route_due(self) -> int:
         """Route waiting deliveries and due instances; return how many there were."""
@@ -229,6 +233,11 @@ class Router:
         """Claim what waits to be routed; in a storm, give it time to become many."""
         if not self._behind and max(self._before, self._lately) >= MANY and self._clock.boottime() - self._came < CALM:
             await self._clock.sleep(GATHER)
+        handed = self._handing.take() if self._handing is not None else []
+        if handed and self._clock.boottime() < self._claim_at:
+            return handed
+        self._claim_at = self._clock.boottime() + LOOK_EVERY
+        mark = self._handing.mark() if self._handing is not None else 0
         claimed = list(await self._store.claim_deliveries(limit=BATCH, lease=LEASE))
         last, held = len(claimed), sum(len(one.body) for one in claimed)
         while last == BATCH and len(claimed) < MOST_CLAIMED and held < MOST_HELD_BYTES:
@@ -236,7 +245,9 @@ class Router:
             last, held = len(more), held + sum(len(one.body) for one in more)
             claimed += more
         self._behind = last == BATCH
-        return claimed
+        if self._handing is not None and not self._behind:
+            self._handing.caught_up(mark)
+        return [*handed, *claimed]
 
     async def _all(self, deliveries: Sequence[Delivery]) -> None:
         """Understand deliveries, and route as many together as one transaction may hold."""

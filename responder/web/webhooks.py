@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Protocol
 
 import msgspec
@@ -85,6 +86,7 @@ class Webhooks:
 
     def __init__(self, parts: WebhookParts) -> None:
         self._parts = parts
+        self._count = cache(parts.metrics.deliveries.labels)  # of a closed set: only formats that are served are counted
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -126,7 +128,7 @@ class Webhooks:
             sender=caller.name,
             headers=request.headers,
         )
-        self._parts.metrics.deliveries.labels(source, "accepted" if stored else "repeated").inc()
+        self._count(source, "accepted" if stored else "repeated").inc()
         self._parts.metrics.accept_seconds.observe(asyncio.get_running_loop().time() - began)
         self._parts.delivered()
         if code:

@@ -21,7 +21,7 @@ from responder.model.evidence import EvidenceItem
 from responder.model.incident import Candidate, Command, Entry, EntryKind, Incident, Mode, Phase, Signal, SignalKind, Tell
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
-from responder.model.storing import Claimed, DeliveryState, ModeRow, NewDelivery, RoutedAlert, Scopes, Transition
+from responder.model.storing import Claimed, DeliveryState, ModeRow, NewDelivery, RoutedAlert, Scopes, Transition, Work
 from responder.stores import SqlStore, open_memory, open_sqlite
 from responder.stores.sql.runners.inline import InlineRunner
 from tests import builders as make
@@ -99,6 +99,33 @@ async def test_the_same_body_after_another_one_is_no_retry(store: SqlStore) -> N
     assert await store.accept([delivery("firing")]) == [True]
     assert await store.accept([delivery("firing")]) == [False]
     assert await store.backlog() == 3
+
+
+async def test_a_held_delivery_comes_back_as_it_would_be_claimed_and_is_nobody_elses_until_it_is_not_routed_in_time(
+    store: SqlStore, clock: FakeClock
+) -> None:
+    """Who stores it may route it without a claim; when nothing comes of that, it waits for whoever claims it."""
+    await store.accept([delivery("before"), delivery("beside")])
+    await store.claim_deliveries(limit=10, lease=timedelta(hours=1))
+
+    held = await store.accept_held(replace(delivery(body=b'{"a": 1}'), held=LEASE))
+
+    assert await store.accept_held(replace(delivery(body=b'{"a": 1}'), held=LEASE)) is None
+    assert await store.claim_deliveries(limit=10, lease=LEASE) == []
+    assert await store.next_due(Work.ROUTING) == make.NOON + LEASE
+    clock.forward(seconds=16)
+    assert await store.claim_deliveries(limit=10, lease=LEASE) == [held]
+
+
+async def test_deliveries_that_are_held_together_each_get_their_own_number(store: SqlStore) -> None:
+    """They share a transaction, and a repeat stands among them: what is routed must be what was stored."""
+    sent = [replace(delivery(f"k{number % 12}", body=b"[%d]" % number), held=LEASE) for number in range(20)]
+
+    held = [one for one in await asyncio.gather(*(store.accept_held(one) for one in sent)) if one is not None]
+
+    stored = {one.id: one.body for one in await store.deliveries(state=None, limit=100)}
+    assert {one.id: one.body for one in held} == stored
+    assert len(stored) >= 12
 
 
 async def test_a_claimed_delivery_is_free_again_when_its_lease_ends(store: SqlStore, clock: FakeClock) -> None:
@@ -525,6 +552,17 @@ async def test_next_due_is_the_earliest_of_everything(store: SqlStore) -> None:
     assert await store.next_due() == make.NOON + timedelta(minutes=5)
     await store.accept([delivery()])
     assert await store.next_due() == make.NOON
+
+
+async def test_next_due_of_one_kind_of_work_hears_of_no_other(store: SqlStore) -> None:
+    """A loop that is told of another's work finds nothing, and asks again at once."""
+    await routed(store)
+    await store.commit(step(await claimed(store)))
+    await store.accept([delivery()])
+
+    assert await store.next_due(Work.ROUTING) == make.NOON
+    assert await store.next_due(Work.INCIDENTS) == make.NOON + timedelta(minutes=5)
+    assert await store.next_due(Work.MESSAGES) is None
 
 
 # --- crashes

@@ -10,15 +10,15 @@ from sqlalchemy import Connection, Row, func, select, update
 from responder.model.storing import Delivery, DeliveryState, NewDelivery, RoutedDelivery
 from responder.stores.sql import tables
 from responder.stores.sql.codec import instant, millis, span, squeeze, stretch
-from responder.stores.sql.dialect import among, insert_rows, update_rows
+from responder.stores.sql.dialect import has_any, insert_numbered, update_rows
 from responder.stores.sql.due import earliest
 
 T = tables.deliveries
 MOST_TRIES = 3
 
 
-def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[bool]:
-    """Store deliveries; absorb one whose retry key is that of its sender's newest delivery.
+def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[int]:
+    """Store deliveries and return their ids; 0 for one that is absorbed: its retry key is that of its sender's newest delivery.
 
     Only the newest absorbs: firing, resolved, firing again with the same body is three deliveries and not one retry. A body that came
     before, but not last, is stored under its key, a plus sign and the number of the delivery it came after. A unique key absorbs always.
@@ -26,31 +26,36 @@ def accept(db: Connection, now: int, deliveries: Sequence[NewDelivery]) -> list[
     All that come together are looked up and inserted in one statement each; only around a repeat, order counts and they go one by one.
     """
     keys = [one.retry_key for one in deliveries]
-    if len(set(keys)) == len(keys) and db.execute(select(T.c.id).where(among(db, T.c.retry_key, keys)).limit(1)).first() is None:
-        insert_rows(db, T, _ACCEPTED, [_row(one, one.retry_key, now) for one in deliveries])
-        return [True] * len(deliveries)
-    stored: list[bool] = []
+    if len(set(keys)) == len(keys) and not has_any(db, T, "retry_key", keys):
+        return insert_numbered(db, T, _ACCEPTED, [_row(one, one.retry_key, now) for one in deliveries], key="id")
+    stored: list[int] = []
     for one in deliveries:
         key = one.retry_key
         if db.execute(select(T.c.id).where(T.c.retry_key == key)).first() is not None:
             newest = _newest(db, one)
             if one.unique:
-                stored.append(False)
+                stored.append(0)
                 continue
             if newest is not None and (newest.retry_key == key or newest.retry_key.startswith(f"{key}+")):
-                stored.append(False)
+                stored.append(0)
                 continue
             key = f"{key}+{newest.id if newest is not None else 0}"
-        insert_rows(db, T, _ACCEPTED, [_row(one, key, now)])
-        stored.append(True)
+        stored += insert_numbered(db, T, _ACCEPTED, [_row(one, key, now)], key="id")
     return stored
 
 
-_ACCEPTED = ("source", "source_name", "retry_key", "body", "sender", "received_at", "state", "wake_at")
+_ACCEPTED = ("source", "source_name", "retry_key", "body", "sender", "received_at", "state", "wake_at", "lease_until")
 
 
 def _row(one: NewDelivery, key: str, now: int) -> tuple[object, ...]:
-    return one.source, one.source_name, key, squeeze(one.body), one.sender, millis(one.received_at), "new", now
+    held = now + span(one.held) if one.held else 0
+    return one.source, one.source_name, key, squeeze(one.body), one.sender, millis(one.received_at), "new", now, held
+
+
+def as_stored(one: NewDelivery, number: int) -> Delivery:
+    """Return a delivery that was just stored under this number as ``claim`` would."""
+    at = instant(millis(one.received_at))
+    return Delivery(id=number, source=one.source, source_name=one.source_name, body=one.body, received_at=at)
 
 
 def _newest(db: Connection, one: NewDelivery) -> Row[int, str] | None:

@@ -80,6 +80,30 @@ def among(db: Connection, column: ColumnElement[Any], values: Sequence[str]) -> 
     return column.in_(select(func.json_each(json.dumps(clean)).table_valued("value").c.value))
 
 
+def has_any(db: Connection, table: Table, column: str, values: Sequence[str]) -> bool:
+    """Tell whether any row has one of these texts in a column."""
+    if db.dialect.name == "postgresql":
+        found = db.execute(select(table.c[column]).where(among(db, table.c[column], values)).limit(1))
+        return found.first() is not None
+    asked = f"select 1 from {table.name} where {column} in (select value from json_each(?)) limit 1"  # noqa: S608 - our own names
+    return db.exec_driver_sql(asked, (json.dumps([_clean(value) for value in values]),)).first() is not None
+
+
+def insert_numbered(db: Connection, table: Table, columns: Sequence[str], rows: list[tuple[Any, ...]], *, key: str) -> list[int]:
+    """Insert rows as ``insert_rows`` does, and return the numbers that the database gives them as their key, in their order.
+
+    On SQLite they are the last ones: within a transaction, a row gets the largest number there is and one.
+    """
+    if not rows:
+        return []
+    if db.dialect.name == "postgresql":
+        statement = insert(table).returning(table.c[key], sort_by_parameter_order=True)
+        return list(db.execute(statement, [dict(zip(columns, row, strict=True)) for row in rows]).scalars())
+    insert_rows(db, table, columns, rows)
+    last = db.exec_driver_sql("select last_insert_rowid()").scalar_one()
+    return list(range(last - len(rows) + 1, last + 1))
+
+
 def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
     """Insert rows, each with its values in the order of the columns.
 

@@ -169,7 +169,12 @@ class SqlStore:
 
     async def accept(self, given: Sequence[NewDelivery]) -> Sequence[bool]:
         """See ``ports.Store``."""
-        return await self.runner.run(deliveries.accept, self._now, list(given))
+        return [stored > 0 for stored in await self.runner.run(deliveries.accept, self._now, list(given))]
+
+    async def accept_held(self, delivery: NewDelivery) -> Delivery | None:
+        """See ``ports.Store``."""
+        (stored,) = await self.runner.run(deliveries.accept, self._now, [delivery])
+        return deliveries.as_stored(delivery, stored) if stored else None
 
     async def backlog(self) -> int:
         """See ``ports.Store``."""

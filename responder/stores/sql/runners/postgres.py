@@ -73,7 +73,7 @@ class _ContestedError(Exception):
 class _Accepting:
     now: int
     rows: Sequence[NewDelivery]
-    result: asyncio.Future[list[bool]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    result: asyncio.Future[list[int]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class PostgresRunner:
@@ -214,7 +214,7 @@ class PostgresRunner:
 
     # --- deliveries together
 
-    async def _accept(self, now: int, rows: Sequence[NewDelivery]) -> list[bool]:
+    async def _accept(self, now: int, rows: Sequence[NewDelivery]) -> list[int]:
         job = _Accepting(now, rows)
         try:
             self._accepting.put_nowait(job)
