@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, func, literal_column, or_, select, update
 
 from responder.model.incident import STATE_VERSION, EntryKind, Mode
 from responder.model.reason import Reason
@@ -53,7 +53,10 @@ def _no_wake_up(db: Connection, now: int) -> int:
 def _leased_too_long(db: Connection, now: int) -> int:
     I = tables.incidents  # noqa: N806, E741
     late = I.c.lease_until > now + span(LONGEST_LEASE)
-    ids = list(db.execute(select(I.c.id).where(tables.UNCLOSED, late).order_by(I.c.id).limit(AT_ONCE)).scalars())
+    held = I.c.lease_until > literal_column(
+        "0"
+    )  # as the index of those that are held says it: the many that nobody holds are not looked at
+    ids = list(db.execute(select(I.c.id).where(tables.UNCLOSED, held, late).order_by(I.c.lease_until).limit(AT_ONCE)).scalars())
     if ids:
         db.execute(update(I).where(I.c.id.in_(ids)).values(lease_until=now))
     for one in ids:

@@ -17,9 +17,16 @@ T = tables.incidents
 S = tables.signals
 OVER = ("recovered", "closed")
 _UNCLOSED = select(T.c.id, T.c.phase, T.c.state, T.c.state_v).where(T.c.key == bindparam("key_"), tables.UNCLOSED)
-_LATELY = select(func.count(distinct(T.c.target))).where(
-    T.c.cluster == bindparam("cluster_"), T.c.symptom == bindparam("symptom_"), T.c.mode == bindparam("mode_"),
-    T.c.opened_at > bindparam("since"),
+MOST_COUNTED = 1_000
+"""Targets that share a symptom, for a child: it must know whether they are a storm, and their parent counts them all."""
+
+_LATELY = select(func.count()).select_from(
+    select(T.c.target)
+    .where(
+        T.c.cluster == bindparam("cluster_"), T.c.symptom == bindparam("symptom_"), T.c.mode == bindparam("mode_"),
+        T.c.opened_at > bindparam("since"),
+    )
+    .distinct().limit(MOST_COUNTED).subquery()
 )  # fmt: skip
 _LAST = select(func.max(T.c.closed_at)).where(
     T.c.cluster == bindparam("cluster_"),
@@ -101,7 +108,7 @@ def let_go(db: Connection, now: int, parent: Incident) -> None:
 
 
 def opened_lately(db: Connection, now: int, child: Incident, window: timedelta) -> int:
-    """Return how many distinct targets share a child's symptom: of its mode, opened within the window and after the last storm."""
+    """Return how many distinct targets share a child's symptom, at most ``MOST_COUNTED``: of its mode, opened within the window and after the last storm."""
     since = _since(db, now, child, window)
     asked = {"cluster_": child.cluster, "symptom_": child.symptom, "mode_": str(child.mode), "since": since}
     return int(db.execute(_LATELY, asked).scalar() or 0)

@@ -133,6 +133,13 @@ Index(
 Index("incidents_due", incidents.c.wake_at, sqlite_where=text("phase != 'closed'"), postgresql_where=text("phase != 'closed'"))
 Index("incidents_leased", incidents.c.lease_until, sqlite_where=text("lease_until > 0"), postgresql_where=text("lease_until > 0"))
 Index("incidents_opened", incidents.c.opened_at)
+Index(
+    "incidents_unclosed",
+    incidents.c.opened_at,
+    incidents.c.id,
+    sqlite_where=text("phase != 'closed'"),
+    postgresql_where=text("phase != 'closed'"),
+)
 Index("incidents_closed", incidents.c.closed_at)
 Index("incidents_parent", incidents.c.parent, sqlite_where=text("parent != ''"), postgresql_where=text("parent != ''"))
 Index("incidents_symptom", incidents.c.cluster, incidents.c.symptom, incidents.c.opened_at)
