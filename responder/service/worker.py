@@ -46,6 +46,9 @@ MOST_IN_HAND = 256
 MOST_OF_A_CLUSTER = 96
 """In hand at once: six for each of its slots. The other clusters' incidents find room, however slow this one is."""
 
+MOST_JUDGED = 48
+"""Of those, whose rung does not run: three for each slot. More would wait with all their alerts in memory and are judged no sooner."""
+
 MOST_STEPS = 12
 """Decisions in a row for one incident before it is given back: a bound against a circle."""
 
@@ -97,7 +100,8 @@ class Worker:
     async def work_due(self, group: asyncio.TaskGroup) -> int:
         """Claim what is due and begin a task for each; return how many."""
         in_hand = Counter(self._clusters.values())
-        full = tuple(cluster for cluster, count in in_hand.items() if count >= MOST_OF_A_CLUSTER)
+        judged = Counter(cluster for incident, cluster in self._clusters.items() if not self._acts(incident))
+        full = tuple(one for one, count in in_hand.items() if count >= MOST_OF_A_CLUSTER or judged[one] >= MOST_JUDGED)
         free = MOST_IN_HAND - len(self._in_hand)
         if free <= 0:
             return 0
@@ -105,13 +109,17 @@ class Worker:
             self._clock.boottime()
         )  # before the store is asked: a process that is stopped right after must not believe in a lease long over
         claimed = await self._store.claim_incidents(
-            owner=self.owner, limit=min(free, 64), lease=LEASE, own=tuple(self._in_hand), full=full
+            owner=self.owner, limit=min(free, MOST_JUDGED), lease=LEASE, own=tuple(self._in_hand), full=full
         )
         for one in claimed:
             self._in_hand[one.incident.id] = None
             self._clusters[one.incident.id] = one.incident.cluster
             group.create_task(self._one(one, began + LEASE.total_seconds()), name=f"incident {one.incident.id}")
         return len(claimed)
+
+    def _acts(self, incident: str) -> bool:
+        held = self._in_hand.get(incident)
+        return held is not None and held.incident.phase is Phase.ACTING
 
     @property
     def busy(self) -> int:
@@ -197,6 +205,11 @@ class Worker:
             denied = None
             if decision.capture:
                 decision = await self._with_evidence(held, decision)
+                if not (
+                    decision.tells or decision.finished or decision.release
+                ):  # the evidence is kept; that it is, with what is decided by it
+                    held.incident, told = decision.incident, (*told, *decision.entries)
+                    continue
             committed_incident = held.incident
             held.incident = decision.incident
             keep = decision.intend is not None or decision.again or decision.give_back

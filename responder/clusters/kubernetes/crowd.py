@@ -9,7 +9,7 @@ less than three requests for each of twenty workloads, just when something is wr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,15 +33,6 @@ BIG_FOR = 300.0
 MOST_NAMESPACES = 1_000
 
 
-class _Item(msgspec.Struct, gc=False):
-    metadata: k.Meta
-
-
-class _Items(msgspec.Struct, gc=False):
-    items: list[msgspec.Raw] | None = None
-
-
-_ITEM = msgspec.json.Decoder(_Item)
 _WORKLOAD = msgspec.json.Decoder(k.Workload)
 _POD = msgspec.json.Decoder(k.Pod)
 
@@ -50,30 +41,27 @@ _POD = msgspec.json.Decoder(k.Pod)
 class Crowd:
     """What a namespace has of one kind of workload and of what belongs to it, as asked for at ``read_at``.
 
-    Held as the bytes that came, and decoded for who asks: a storm's objects would hold ten times the memory. What is not understood then
-    is a ``TransientError``.
+    Held as JSON of the fields that are needed, and decoded for who asks: a tenth of what came, and of what its objects would hold.
     """
 
     read_at: datetime
-    _client: KubernetesClient
-    _where: str
-    _workloads: dict[str, msgspec.Raw]
-    _sets: dict[str, list[msgspec.Raw]]
-    _pods: dict[str, list[msgspec.Raw]]
+    _workloads: Mapping[str, bytes]
+    _sets: Mapping[str, Sequence[bytes]]
+    _pods: Mapping[str, Sequence[bytes]]
 
     def workload(self, name: str) -> k.Workload | None:
         """Return a workload, None when the list did not have it."""
         found = self._workloads.get(name)
-        return None if found is None else self._client.decoded(_WORKLOAD.decode, found, self._where)
+        return None if found is None else _WORKLOAD.decode(found)
 
     def sets(self, owner: k.Workload) -> list[k.Workload]:
         """Return the ReplicaSets of a Deployment, as its selector finds them."""
-        found = [self._client.decoded(_WORKLOAD.decode, one, self._where) for one in self._sets.get(owner.metadata.uid, ())]
+        found = [_WORKLOAD.decode(one) for one in self._sets.get(owner.metadata.uid, ())]
         return [one for one in found if _selects(owner, one.metadata)]
 
     def pods(self, workload: k.Workload, owners: Sequence[str]) -> list[k.Pod]:
         """Return the pods of a workload that one of these owns, by UID, as its selector finds them."""
-        found = [self._client.decoded(_POD.decode, one, self._where) for owner in owners for one in self._pods.get(owner, ())]
+        found = [_POD.decode(one) for owner in owners for one in self._pods.get(owner, ())]
         return [one for one in found if _selects(workload, one.metadata)]
 
 
@@ -117,27 +105,27 @@ class Crowds:
         read_at, with_sets = self._now(), kind == "Deployment"
         try:
             workloads, sets, pods = await asyncio.gather(
-                self._client.page(self._path_of(kind, namespace), _Items),
-                self._client.page(self._path_of("ReplicaSet", namespace), _Items) if with_sets else _none(),
-                self._client.page(self._path_of("Pod", namespace), _Items),
+                self._client.page(self._path_of(kind, namespace), k.WorkloadList),
+                self._client.page(self._path_of("ReplicaSet", namespace), k.WorkloadList) if with_sets else _none(),
+                self._client.page(self._path_of("Pod", namespace), k.PodList),
             )
-            if workloads is not None and sets is not None and pods is not None:
-                named = {_ITEM.decode(one).metadata.name: one for one in workloads.items or []}
-                return Crowd(read_at, self._client, name, named, _by_owner(sets), _by_owner(pods))
-        except (RemoteError, msgspec.DecodeError):  # not allowed, or it fails now: each workload is read by itself, and says so
-            pass
+        except RemoteError:  # not allowed, or it fails now: each workload is read by itself, and says so
+            workloads = sets = pods = None
+        if workloads is not None and sets is not None and pods is not None:
+            named = {one.metadata.name: msgspec.json.encode(one) for one in workloads.items or []}
+            return Crowd(read_at, named, _by_owner(sets.items or []), _by_owner(pods.items or []))
         if len(self._big) >= MOST_NAMESPACES:
             self._big.clear()
         self._big[name] = asyncio.get_running_loop().time() + BIG_FOR
         return None
 
 
-def _by_owner(listed: _Items) -> dict[str, list[msgspec.Raw]]:
-    found: dict[str, list[msgspec.Raw]] = {}
-    for one in listed.items or []:
-        owner = owner_of(_ITEM.decode(one).metadata)
+def _by_owner(items: Sequence[k.Workload] | Sequence[k.Pod]) -> dict[str, list[bytes]]:
+    found: dict[str, list[bytes]] = {}
+    for one in items:
+        owner = owner_of(one.metadata)
         if owner is not None:
-            found.setdefault(owner.uid, []).append(one)
+            found.setdefault(owner.uid, []).append(msgspec.json.encode(one))
     return found
 
 
@@ -145,5 +133,5 @@ def _selects(workload: k.Workload, meta: k.Meta) -> bool:
     return matches(workload.spec.selector, meta.labels or {})
 
 
-async def _none() -> _Items:
-    return _Items()
+async def _none() -> k.WorkloadList:
+    return k.WorkloadList()

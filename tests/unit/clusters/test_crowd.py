@@ -12,7 +12,7 @@ from responder.clusters.kubernetes.client import KubernetesClient
 from responder.clusters.kubernetes.crowd import BIG_FOR, MANY, WINDOW, Crowd, Crowds
 from responder.clusters.kubernetes.sharing import SHARED_FOR, Shared
 from responder.clusters.kubernetes.view import path_of
-from responder.model.errors import ForbiddenError, TransientError
+from responder.model.errors import ForbiddenError
 from tests.fakes.clock import FakeClock
 
 pytestmark = pytest.mark.looptime
@@ -41,17 +41,16 @@ OBJECTS: dict[str, list[dict[str, Any]]] = {
 class Server(KubernetesClient):
     """Answers lists, and notes what was asked."""
 
-    def __init__(self, *, more: str = "", may_list: bool = True, broken: bool = False) -> None:
+    def __init__(self, *, more: str = "", may_list: bool = True) -> None:
         self.asked: list[str] = []
-        self._more, self._may_list, self._broken = more, may_list, broken
+        self._more, self._may_list = more, may_list
 
     async def page(self, path: str, kind: Any) -> Any:
         self.asked.append(path)
         if not self._may_list:
             raise ForbiddenError("not you", system="kubernetes", operation="list", target=path, status=403)
         plural = path.rpartition("/")[2]
-        items = OBJECTS[plural] if not self._broken else [{"metadata": one["metadata"], "spec": 1} for one in OBJECTS[plural]]
-        return None if plural == self._more else msgspec.json.decode(msgspec.json.encode({"items": items}), type=kind)
+        return None if plural == self._more else msgspec.json.decode(msgspec.json.encode({"items": OBJECTS[plural]}), type=kind)
 
 
 class Namespace:
@@ -120,13 +119,3 @@ async def test_a_namespace_that_cannot_be_listed_in_a_page_is_left_alone_for_a_w
     assert [await shop.of() for _ in range(10)] == [None] * 10
     assert len(server.asked) == 3
     assert BIG_FOR > WINDOW
-
-
-async def test_an_object_that_is_not_understood_is_trouble_of_the_cluster() -> None:
-    """Not a bug of ours: it is told, and tried again."""
-    shop = Namespace(Server(broken=True))
-    crowd = [await shop.of() for _ in range(MANY + 1)][-1]
-    assert crowd is not None
-
-    with pytest.raises(TransientError):
-        crowd.workload("web")
