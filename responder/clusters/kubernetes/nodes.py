@@ -29,6 +29,9 @@ MOST_EVENTS = 100
 MOST_POOLS = 50
 """Agent pools whose machines are looked at. Source: AKS, 100 pools a cluster; more than half of them fit no one pod."""
 
+NO_NODES: tuple[NodeSnapshot, ...] = ()
+NO_EVENTS: tuple[EventSnapshot, ...] = ()
+NO_MOVED: tuple[MovedSnapshot, ...] = ()
 FINISHED = frozenset({"Succeeded", "Failed"})
 COUNTED = {"Deployment": "deployments", "StatefulSet": "statefulsets", "ReplicaSet": "replicasets"}
 """Kinds with a wanted count of their own."""
@@ -122,21 +125,21 @@ class NodeReader:
         if node is not None and target.uid and node.uid != target.uid:
             node = None  # another node of that name
         pods, nodes, leases, events, held_by = await asyncio.gather(
-            self._side(gaps, "pods", self._pods_on(target.name), list[k.Pod]()),
-            self._side(gaps, "nodes", self._nodes.get(self._all_nodes), ()),
-            self._side(gaps, "leases", self._leases.get(self._all_leases), dict[str, datetime]()),
-            self._side(gaps, "events", self._events(target.name), ()),
-            self._side(gaps, "lease_holder", self._holder(target.name), ""),
+            self._side(gaps, "pods", lambda: self._pods_on(target.name), list[k.Pod]()),
+            self._side(gaps, "nodes", lambda: self._nodes.get(self._all_nodes), NO_NODES),
+            self._side(gaps, "leases", lambda: self._leases.get(self._all_leases), dict[str, datetime]()),
+            self._side(gaps, "events", lambda: self._events(target.name), NO_EVENTS),
+            self._side(gaps, "lease_holder", lambda: self._holder(target.name), ""),
         )
         empty: dict[str, Target] = {}
         tops, daemon_sets, namespaces, budgets, requested = await asyncio.gather(
-            self._side(gaps, "workloads", self._tops(pods), empty),
-            self._side(gaps, "workloads", self._daemon_sets(), None),
-            self._side(gaps, "namespace", self._namespaces(), dict[str, k.Anything]()),
-            self._side(gaps, "budgets", self._budgets(), list[k.Pdb]()),
-            self._side(gaps, "requests", self._requested.get(self._all_requested), dict[str, dict[str, float]]()),
+            self._side(gaps, "workloads", lambda: self._tops(pods), empty),
+            self._side(gaps, "workloads", self._daemon_sets, None),
+            self._side(gaps, "namespace", self._namespaces, dict[str, k.Anything]()),
+            self._side(gaps, "budgets", self._budgets, list[k.Pdb]()),
+            self._side(gaps, "requests", lambda: self._requested.get(self._all_requested), dict[str, dict[str, float]]()),
         )
-        moved = await self._side(gaps, "workloads", self._moved(tops, displaced), ())
+        moved = await self._side(gaps, "workloads", lambda: self._moved(tops, displaced), NO_MOVED)
         marks = {one.target.identity: one.hands_off for one in moved if one.hands_off}
         around = _Around(tops=tops, daemon_sets=daemon_sets, namespaces=namespaces, marks=marks, budgets=budgets)
         detail: NodeDetail | None = None
@@ -163,9 +166,9 @@ class NodeReader:
             gaps=gaps,
         )
 
-    async def _side(self, gaps: dict[str, str], name: str, read: Awaitable[T], nothing: T) -> T:
+    async def _side(self, gaps: dict[str, str], name: str, read: Callable[[], Awaitable[T]], nothing: T) -> T:
         try:
-            return await read
+            return await read()
         except RemoteError as error:
             gaps[name] = str(error)
             return nothing

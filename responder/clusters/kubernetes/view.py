@@ -16,7 +16,7 @@ from responder.clusters.kubernetes import structs as k
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.clusters.kubernetes.crowd import Crowd, Crowds
 from responder.clusters.kubernetes.evidence import capture
-from responder.clusters.kubernetes.nodes import NodeReader
+from responder.clusters.kubernetes.nodes import NO_EVENTS, NO_NODES, NodeReader
 from responder.clusters.kubernetes.roll import Roll
 from responder.clusters.kubernetes.sharing import Shared
 from responder.model.action import Permission
@@ -272,7 +272,7 @@ class KubernetesView:
             workload, nodes, events, gaps = around.workload, around.nodes, around.events, dict(around.gaps)
             room = around.machine_room
         else:
-            events = await self._side(gaps, "events", self._events(target.namespace, {pod.name}), ())
+            events = await self._side(gaps, "events", lambda: self._events(target.namespace, {pod.name}), NO_EVENTS)
         return Snapshot(
             target=replace(target, uid=pod.uid),
             read_at=read_at,
@@ -307,31 +307,31 @@ class KubernetesView:
         }
         (owned_sets, own_pods), services = await asyncio.gather(
             self._belonging(kind, raw, selector, gaps, crowd),
-            self._side(gaps, "services", self._services(ns, labels, shared), list[ServiceSnapshot]()),
+            self._side(gaps, "services", lambda: self._services(ns, labels, shared), list[ServiceSnapshot]()),
         )
         hpas, pdbs, quotas, mark = await asyncio.gather(
             self._side(
-                gaps, "autoscalers", self._near(shared, f"autoscalers/{ns}", lambda: self._autoscalers(ns)), list[k.Hpa]()
+                gaps, "autoscalers", lambda: self._near(shared, f"autoscalers/{ns}", lambda: self._autoscalers(ns)), list[k.Hpa]()
             ),
-            self._side(gaps, "budgets", self._near(shared, f"budgets/{ns}", lambda: self._budgets(ns)), list[k.Pdb]()),
-            self._side(gaps, "quotas", self._near(shared, f"quotas/{ns}", lambda: self._quotas(ns)), list[k.Quota]()),
-            self._side(gaps, "namespace", self._near(shared, f"namespace/{ns}", lambda: self._namespace_mark(ns)), None),
+            self._side(gaps, "budgets", lambda: self._near(shared, f"budgets/{ns}", lambda: self._budgets(ns)), list[k.Pdb]()),
+            self._side(gaps, "quotas", lambda: self._near(shared, f"quotas/{ns}", lambda: self._quotas(ns)), list[k.Quota]()),
+            self._side(gaps, "namespace", lambda: self._near(shared, f"namespace/{ns}", lambda: self._namespace_mark(ns)), None),
         )
         mine = [make.pod(one) for one in own_pods]
         digest = make.template_digest(raw.spec.template)
         revisions: list[RevisionSnapshot] = [make.replica_set_revision(one, current=digest) for one in owned_sets]
         if kind in {"StatefulSet", "DaemonSet"}:
             revisions = await self._side(
-                gaps, "revisions", self._controller_revisions(ns, selector, raw.metadata.uid, digest, mine), []
+                gaps, "revisions", lambda: self._controller_revisions(ns, selector, raw.metadata.uid, digest, mine), []
             )
         names = {target.name, *(one.metadata.name for one in owned_sets), *(one.name for one in mine)}
         events, nodes = await asyncio.gather(
-            self._side(gaps, "events", self._events(ns, names, shared=shared), ()),
-            self._side(gaps, "nodes", self._nodes({one.node for one in mine if one.node}, shared=shared), ()),
+            self._side(gaps, "events", lambda: self._events(ns, names, shared=shared), NO_EVENTS),
+            self._side(gaps, "nodes", lambda: self._nodes({one.node for one in mine if one.node}, shared=shared), NO_NODES),
         )
         room: Mapping[str, Mapping[str, float]] = {}
         if any(one.scheduled is False for one in mine):
-            room = await self._side(gaps, "machines", self._node_reader.machine_room(), {})
+            room = await self._side(gaps, "machines", self._node_reader.machine_room, {})
         made = make.workload(kind, raw, pods=mine, revisions=revisions)
         scaler = next(
             (one for one in hpas if (one.spec.scale_target_ref.kind, one.spec.scale_target_ref.name) == (kind, target.name)), None
@@ -364,8 +364,10 @@ class KubernetesView:
             return sets, crowd.pods(raw, [one.metadata.uid for one in sets] if kind == "Deployment" else [uid])
         empty: list[k.Workload] = []
         listed, pods = await asyncio.gather(
-            self._side(gaps, "revisions", self._replica_sets(ns, selector) if kind == "Deployment" else _nothing(empty), empty),
-            self._side(gaps, "pods", self._pods(ns, selector), list[k.Pod]()),
+            self._side(
+                gaps, "revisions", lambda: self._replica_sets(ns, selector) if kind == "Deployment" else _nothing(empty), empty
+            ),
+            self._side(gaps, "pods", lambda: self._pods(ns, selector), list[k.Pod]()),
         )
         sets = [one for one in listed if _owned(one.metadata, uid)]
         owners = {uid} if kind != "Deployment" else {one.metadata.uid for one in sets}
@@ -378,12 +380,12 @@ class KubernetesView:
             return Snapshot(target=target, read_at=read_at, gone=True)
         gaps: dict[str, str] = {}
         pod = make.pod(raw)
-        events = await self._side(gaps, "events", self._events(target.namespace, {pod.name}), ())
+        events = await self._side(gaps, "events", lambda: self._events(target.namespace, {pod.name}), NO_EVENTS)
         return Snapshot(target=replace(target, uid=pod.uid), read_at=read_at, pod=pod, events=tuple(events), gaps=gaps)
 
     async def _other_snapshot(self, target: Target, read_at: datetime) -> Snapshot:
         gaps = {"workload": f"a {target.owner_kind or 'workload of unknown kind'} is not one that this release acts on"}
-        events = await self._side(gaps, "events", self._events(target.namespace, {target.name}), ())
+        events = await self._side(gaps, "events", lambda: self._events(target.namespace, {target.name}), NO_EVENTS)
         return Snapshot(target=target, read_at=read_at, events=tuple(events), gaps=gaps)
 
     async def _service_snapshot(self, target: Target, read_at: datetime, shared: bool) -> Snapshot:
@@ -395,13 +397,13 @@ class KubernetesView:
         gaps: dict[str, str] = {}
         selector = ",".join(f"{name}={value}" for name, value in (raw.spec.selector or {}).items())
         slices, pods, mark = await asyncio.gather(
-            self._side(gaps, "endpoints", self._slices(ns, target.name), list[k.Slice]()),
-            self._side(gaps, "pods", self._pods(ns, selector) if selector else _nothing(list[k.Pod]()), list[k.Pod]()),
-            self._side(gaps, "namespace", self._near(shared, f"namespace/{ns}", lambda: self._namespace_mark(ns)), None),
+            self._side(gaps, "endpoints", lambda: self._slices(ns, target.name), list[k.Slice]()),
+            self._side(gaps, "pods", lambda: self._pods(ns, selector) if selector else _nothing(list[k.Pod]()), list[k.Pod]()),
+            self._side(gaps, "namespace", lambda: self._near(shared, f"namespace/{ns}", lambda: self._namespace_mark(ns)), None),
         )
         made = [make.pod(one) for one in pods]
         service = make.service(raw, slices, made)
-        tops = await self._side(gaps, "owners", self._owners(ns, raw.spec.selector or {}, pods), list[Target]())
+        tops = await self._side(gaps, "owners", lambda: self._owners(ns, raw.spec.selector or {}, pods), list[Target]())
         service = replace(
             service,
             workloads=tuple(tops),
@@ -453,10 +455,10 @@ class KubernetesView:
         """Read what concerns a whole namespace or node, or share what was read for another target a moment ago."""
         return await (self._shared.get(name, read) if shared else read())
 
-    async def _side(self, gaps: dict[str, str], name: str, read: Awaitable[T], nothing: T) -> T:
-        """Await a side read; when it fails it is a gap, not an error."""
+    async def _side(self, gaps: dict[str, str], name: str, read: Callable[[], Awaitable[T]], nothing: T) -> T:
+        """Make a side read, begun here and not before: what is cancelled first leaves nothing behind. When it fails it is a gap, not an error."""
         try:
-            return await read
+            return await read()
         except RemoteError as error:
             gaps[name] = str(error)
             return nothing
