@@ -59,7 +59,7 @@ def plan(given: PlanInput) -> Plan | Refusal:
     if refusal is not None:
         return refusal
     found = nodes.verdicts(detail)
-    refusing = [one for one in found if one.fate is Fate.REFUSES]
+    refusing = [*(one for one in found if one.fate is Fate.REFUSES), *nodes.hopeless(detail)]
     if refusing:
         return Refusal(reason=Reason.DRAIN_BLOCKED, detail=nodes.named(refusing))
     going = [one for one in found if one.fate is Fate.GOES]

@@ -99,6 +99,25 @@ def verdicts(detail: NodeDetail) -> tuple[PodVerdict, ...]:
     return tuple(verdict(pod, detail.node) for pod in pods)
 
 
+def hopeless(detail: NodeDetail) -> tuple[PodVerdict, ...]:
+    """Return the pods that would go if a budget did not want every one of its pods healthy: it never allows an eviction, so nothing is to be waited for.
+
+    Asked before a drain begins, not while it runs: a budget may be changed meanwhile, and is waited for then. Source: kubernetes.md A10.
+    """
+    found: list[PodVerdict] = []
+    for one in verdicts(detail):
+        pod = one.pod
+        if one.fate is not Fate.GOES or pod.phase == "Pending":
+            continue
+        for budget in detail.budgets:
+            mine = (budget.namespace, budget.name) == (pod.namespace, next(iter(pod.budgets), ""))
+            may = not pod.ready and budget.unhealthy_policy == "AlwaysAllow"
+            if mine and not may and budget.observed and budget.desired_healthy >= budget.expected > 0:
+                why = f"budget {budget.name} wants {budget.desired_healthy} of {budget.expected} pods healthy: no eviction is ever allowed"
+                found.append(PodVerdict(pod=pod, fate=Fate.REFUSES, why=why))
+    return tuple(found)
+
+
 def named(found: Iterable[PodVerdict], *, most: int = 5) -> str:
     """Name verdicts for people, the first ones in words."""
     said = [str(one) for one in found]

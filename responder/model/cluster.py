@@ -184,13 +184,19 @@ class AutoscalerSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetSnapshot:
-    """A PodDisruptionBudget whose selector matches pods of the target. ``namespace``: "" when it is the target's own."""
+    """A PodDisruptionBudget whose selector matches pods of the target.
+
+    Attributes:
+        namespace: "" when it is the target's own.
+        expected: Pods that it counts; with ``desired_healthy`` as many, it never allows an eviction, however healthy all are. 0 when not known.
+    """
 
     name: str
     namespace: str = ""
     allowed: int
     current_healthy: int = 0
     desired_healthy: int = 0
+    expected: int = 0
     unhealthy_policy: str = "IfHealthyBudget"
     observed: bool = True
 
@@ -449,7 +455,8 @@ class Snapshot:
             every node, in base units. A pool without a node is not in it: nothing shows how large its machines are.
         cloud: What the cloud says of the cluster; None where it has none or was not asked (then ``gaps`` has ``cloud``).
         reach: Of a cluster target: whether its API answers us.
-        maintenance: Of a node target: what Azure said by its events that it is doing to the machine, its pool or its cluster itself, in sentences.
+        maintenance: Of a node target: what Azure said by its events that it is doing to the machine, its pool or its cluster itself, in sentences; of a
+            cluster target what it is doing to it or to any of its pools.
         gaps: Sources that could not be read, each with the reason: ``{"quotas": "403 forbidden: list resourcequotas"}``.
     """
 

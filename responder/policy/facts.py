@@ -101,7 +101,9 @@ def _node(snapshot: Snapshot, detail: NodeDetail, facts: dict[str, Any], none: s
     if "events" not in gaps:
         facts["repair"] = nodes.repair(snapshot.events, now=now)
     if not {"pods", "workloads", "namespace", "budgets"} & set(gaps):
-        facts["blockers"] = sum(1 for one in nodes.verdicts(detail) if one.fate is nodes.Fate.REFUSES)
+        facts["blockers"] = sum(1 for one in nodes.verdicts(detail) if one.fate is nodes.Fate.REFUSES) + len(
+            nodes.hopeless(detail)
+        )
     if "nodes" not in gaps:
         facts["nodes"] = len(snapshot.nodes)
         facts["nodes_unhealthy"] = sum(1 for one in snapshot.nodes if one.ready != "True")

@@ -275,12 +275,17 @@ async def pressure(stage: Stage, node: str, status: str) -> None:
 
 
 async def test_16_a_drain_that_fails_half_way_leaves_the_node_as_found(stage: Stage) -> None:
-    """A budget at its floor holds the last pods: refused when the time is over, the cordon given back, the numbers on the timeline."""
+    """A budget that somebody tightens meanwhile holds the last pods: refused when the time is over, the cordon given back, the numbers on the timeline."""
     (node, *_) = await stage.nodes()
     await stage.serve(node_rule({**DRAIN, "within": "1m"}, healthy=["alert.resolved"]))
     await stage.on(node, replicas=2)
     await stage.on(node, name="web", replicas=2)
-    await stage.budget("web", "web", minAvailable=2)
+    await stage.budget("web", "web", minAvailable=1)
+
+    async def tighten() -> None:
+        await stage.budget("web", "web", minAvailable=2)
+
+    stage.wire.before = tighten
     await stage.alert(node=node)
 
     refused = await stage.work("budget_blocks")
@@ -291,6 +296,27 @@ async def test_16_a_drain_that_fails_half_way_leaves_the_node_as_found(stage: St
     assert "needs 2 healthy pods and has 2" in said(refused)
     assert any(one.reason is Reason.BUDGET_BLOCKS and "waits:" in one.text for one in entries)
     assert await free(stage, node)
+
+
+async def test_08_a_budget_that_never_allows_it_evicts_nothing(stage: Stage) -> None:
+    """It wants every one of its pods: nobody else's pods are moved only to wait for ever for those, and people are told at once."""
+    (node, *_) = await stage.nodes()
+    await stage.serve(node_rule(healthy=["alert.resolved"]))
+    await stage.on(node, replicas=2)
+    await stage.on(node, name="web", replicas=2)
+    await stage.budget("web", "web", maxUnavailable=0)
+    await stage.until(lambda: _counted(stage, "web", 2), what="the budget is counted")
+    await stage.alert(node=node)
+
+    waiting = await stage.work("drain_blocked", most=timedelta(minutes=2))
+
+    assert "budget web wants 2 of 2 pods healthy: no eviction is ever allowed" in waiting.detail
+    assert stage.writes() == []
+    assert await free(stage, node)
+
+
+async def _counted(stage: Stage, name: str, desired: int) -> bool:
+    return int((await stage.get("poddisruptionbudgets", name, "policy/v1"))["status"].get("desiredHealthy", 0)) == desired
 
 
 async def test_16_a_cordon_of_an_administrator_stays(stage: Stage) -> None:

@@ -369,6 +369,7 @@ def budget(raw: k.Pdb) -> BudgetSnapshot:
         allowed=raw.status.disruptions_allowed,
         current_healthy=raw.status.current_healthy,
         desired_healthy=raw.status.desired_healthy,
+        expected=raw.status.expected_pods,
         unhealthy_policy=raw.spec.unhealthy_pod_eviction_policy,
         observed=raw.status.observed_generation >= raw.metadata.generation,
     )

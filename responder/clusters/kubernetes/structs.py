@@ -245,6 +245,7 @@ class PdbStatus(_Struct):
     disruptions_allowed: int = 0
     current_healthy: int = 0
     desired_healthy: int = 0
+    expected_pods: int = 0
 
 
 class Pdb(_Struct):

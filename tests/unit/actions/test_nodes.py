@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from responder.actions import nodes
-from responder.model.cluster import Condition, EventSnapshot, NodeSnapshot, OwnerRef, Snapshot, Taint
+from responder.actions.planning import PlanInput
+from responder.model.action import Refusal
+from responder.model.cluster import BudgetSnapshot, Condition, EventSnapshot, NodeSnapshot, OwnerRef, Snapshot, Taint
 from responder.model.health import CheckReading, Health, Ruling
 from responder.model.reason import Reason
 from responder.policy import guards
@@ -349,3 +351,37 @@ def test_what_asks_to_be_kept_has_nothing_left_to_keep_on_a_silent_node() -> Non
 
     assert nodes.verdict(kept, make.node(ready="False")).fate is nodes.Fate.REFUSES
     assert nodes.verdict(kept, make.dead()).fate is nodes.Fate.GOES
+
+
+NEVER = BudgetSnapshot(name="b", namespace="shop", allowed=0, current_healthy=2, desired_healthy=2, expected=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pod", "refuses"),
+    [
+        ({}, {}, True),
+        ({"expected": 3}, {}, False),
+        ({"expected": 0, "desired_healthy": 0}, {}, False),
+        ({"observed": False}, {}, False),
+        ({"unhealthy_policy": "AlwaysAllow"}, {}, True),
+        ({"unhealthy_policy": "AlwaysAllow"}, {"ready": False}, False),
+        ({"namespace": "other"}, {}, False),
+        ({}, {"phase": "Pending"}, False),
+        ({}, {"deleting_since": make.NOON}, False),
+    ],
+)
+def test_a_budget_that_never_allows_it_refuses_before_anything_is_touched(changes: Any, pod: Any, refuses: bool) -> None:
+    """MaxUnavailable 0, or one replica that must be available: other pods are not evicted only to wait for ever for this one."""
+    snap = make.on_node(make.pod("a", budgets=("b",), **pod), make.pod("free"), budgets=(replace(NEVER, **changes),))
+    assert snap.node is not None
+
+    found = nodes.hopeless(snap.node)
+    given = PlanInput(target=make.NODE, snapshot=snap, facts={}, arguments={}, command="inc-1/1/r/d/1", now=make.NOON)
+    plan = make.CATALOGUE.actions["node.drain"].plan(given)
+
+    assert [one.pod.name for one in found] == (["a"] if refuses else [])
+    assert isinstance(plan, Refusal) is refuses, plan
+    assert facts_of(snap, now=make.NOON)[0]["blockers"] == int(refuses)
+    if isinstance(plan, Refusal):
+        assert plan.reason is Reason.DRAIN_BLOCKED
+        assert "budget b wants 2 of 2 pods healthy" in plan.detail
