@@ -95,10 +95,12 @@ def plan_abort(given: PlanInput) -> Plan | Refusal:
     if not busy.ours and age < least:
         said = f"{_named(busy)} is {_minutes(age)} old and not ours; {_minutes(least)} wanted"
         return Refusal(reason=Reason.OPERATION_TOO_YOUNG, detail=said)
+    announced = given.snapshot.maintenance if given.snapshot is not None else ()
+    known = f"; {'; '.join(announced)}" if announced else ""
     return _plan(
         given,
         "cluster.abort_operation",
-        f"cluster {given.target.name}: abort {_named(busy)}, {_minutes(age)} old, begun by {busy.by or 'somebody unknown'}",
+        f"cluster {given.target.name}: abort {_named(busy)}, begun {_began(busy)} by {busy.by or 'somebody unknown'}{known}",
         name=busy.name,
         on=busy.on,
         id=busy.id,
@@ -138,6 +140,13 @@ def _same(plan: Plan, busy: OperationSnapshot) -> bool:
 
 def _named(busy: OperationSnapshot) -> str:
     return f"{busy.name} of pool {busy.on}" if busy.on else busy.name
+
+
+def _began(busy: OperationSnapshot) -> str:
+    """Say when it began and not how long ago: an approval is bound to these words."""
+    if busy.began_at is None:
+        return "at an unknown time"
+    return f"{'' if busy.exact else 'before '}{busy.began_at:%Y-%m-%d %H:%M} UTC"
 
 
 def _minutes(age: timedelta) -> str:

@@ -98,6 +98,7 @@ class _Theatre:
         self.facts: dict[str, Any] = dict(HEALTHY_FACTS)
         self.unread: set[str] = set()
         self.checks: dict[str, str] = {}
+        self.operation: tuple[object, datetime] = (None, BEGINS_AT)
         self.pending: list[tuple[datetime, int, Change | AlertStep | Alert | tuple[str, str]]] = []
         self.live: list[_Live] = []
         self.instances: dict[str, Instance] = {}
@@ -376,13 +377,16 @@ class _Theatre:
             checks[call.canonical] = CheckReading(health=Health(said or "healthy"), detail=f"the test says {said or 'healthy'}")
         kind = incident.target.kind
         known = kind not in {TargetKind.REGION, TargetKind.NONE}
+        said_of = (self.facts.get("operation"), self.facts.get("operation_age"))
+        if self.operation[0] != said_of:  # an operation has begun once, however often it is looked at
+            self.operation = (said_of, self.now)
         none = {one.name for one in FACTS.values() if one.optional and one.belongs_to(kind)} - set(self.facts) - self.unread
         return Reading(
             read_at=self.now,
             facts=dict(self.facts),
             had_none=frozenset(none),
             checks=checks,
-            snapshot=snapshot_of(incident.target, self.facts, now=self.now) if known else None,
+            snapshot=snapshot_of(incident.target, self.facts, now=self.now, said_at=self.operation[1]) if known else None,
         )
 
     def _take(self, live: _Live, decision: Decision) -> None:

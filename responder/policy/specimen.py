@@ -68,10 +68,17 @@ HEALTHY_FACTS: Mapping[str, Any] = {
 }
 
 
-def snapshot_of(target: Target, facts: Mapping[str, Any], *, now: datetime) -> Snapshot:
-    """Return what a cluster with these facts would look like, as far as plans and guards look."""
+def snapshot_of(target: Target, facts: Mapping[str, Any], *, now: datetime, said_at: datetime) -> Snapshot:
+    """Return what a cluster with these facts would look like, as far as plans and guards look.
+
+    Args:
+        target: What is read.
+        facts: As the test says.
+        now: The instant.
+        said_at: When the test said what operation there is: its age was so much then.
+    """
     found = _snapshot(target, facts, now=now)
-    cloud = _cloud(target, facts, now=now)
+    cloud = _cloud(target, facts, now=now, said_at=said_at)
     if cloud is None:
         return replace(found, gaps={**found.gaps, "cloud": "the test says that it cannot be read"})
     return replace(found, cloud=cloud)
@@ -100,7 +107,7 @@ def _snapshot(target: Target, facts: Mapping[str, Any], *, now: datetime) -> Sna
     return Snapshot(target=target, read_at=now, workload=workload, service=service, pod=pod, gaps=gaps)
 
 
-def _cloud(target: Target, facts: Mapping[str, Any], *, now: datetime) -> CloudSnapshot | None:
+def _cloud(target: Target, facts: Mapping[str, Any], *, now: datetime, said_at: datetime) -> CloudSnapshot | None:
     """Return what ARM would say: the pool with the facts' count, the one that fits beside it, and a System pool; None when it was not read."""
     if "provisioning_state" not in facts or "power_state" not in facts:
         return None
@@ -116,7 +123,7 @@ def _cloud(target: Target, facts: Mapping[str, Any], *, now: datetime) -> CloudS
     busy = None
     if facts.get("operation"):
         busy = OperationSnapshot(
-            name=str(facts["operation"]), began_at=now - facts.get("operation_age", timedelta(0)), id="operation", exact=True
+            name=str(facts["operation"]), began_at=said_at - facts.get("operation_age", timedelta(0)), id="operation", exact=True
         )
     machine = None
     if target.kind is TargetKind.NODE and name:

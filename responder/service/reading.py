@@ -129,7 +129,7 @@ class Reader:
             RemoteError: When the target could not be read; also ``TransientError`` when it took too long.
         """
         if target.kind is TargetKind.CLUSTER and self._reach is not None:
-            return await self._with_cloud(await self._reach.snapshot(target), ask)
+            return await self._with_cloud(await self._with_events(await self._reach.snapshot(target)), ask)
         view = self._views[target.cluster]
         async with self._slots[target.cluster]:
             if not await still():
@@ -147,16 +147,18 @@ class Reader:
         return await self._with_cloud(await self._with_events(await self._remember(snapshot)), ask)
 
     async def _with_events(self, snapshot: Snapshot) -> Snapshot:
-        """Add to a node what Azure says that it is doing to it, its pool or its cluster itself."""
-        if self._cluster_ids is None or snapshot.node is None:
+        """Add to a node what Azure says that it is doing to it, its pool or its cluster itself; to a cluster what it does anywhere in it."""
+        whole = snapshot.target.kind is TargetKind.CLUSTER
+        if self._cluster_ids is None or (snapshot.node is None and not whole):
             return snapshot
-        node = snapshot.node.node
+        node = snapshot.node.node if snapshot.node is not None else None
         events = await self._store.events(within=maintenance.SEEN_WITHIN, limit=MOST_EVENTS)
         found = maintenance.touching(
             maintenance.under_way(events, now=self._clock.now()),
             cluster_id=self._cluster_ids.get(snapshot.target.cluster, ""),
-            pool=node.pool,
-            provider_id=node.provider_id,
+            pool=node.pool if node is not None else "",
+            provider_id=node.provider_id if node is not None else "",
+            other_pools=whole,
         )
         return replace(snapshot, maintenance=tuple(one.what for one in found))
 

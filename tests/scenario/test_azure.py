@@ -173,6 +173,34 @@ async def test_an_operation_that_may_not_be_followed_ends_by_the_clusters_own_st
         assert [one.path.rsplit("/", 1)[1] for one in made.double.writes()] == ["start"]
 
 
+async def test_an_approval_to_abort_is_good_for_as_long_as_it_is_the_same_operation(tmp_path: Path) -> None:
+    """A person takes minutes to answer: how old the operation is meanwhile makes no other plan of it."""
+    kind = "Microsoft.ContainerService/managedClusters/write"
+    async with installed(tmp_path) as made:
+        made.aks.seconds[kind] = None
+        begun = made.aks.begin(kind, state="Upgrading", finish=_nothing, by="somebody")
+        begun.began_at -= timedelta(hours=2)
+        made.aks.log[-1]["at"] = begun.began_at
+        made.cluster.faults.status = 503
+        await made.alert()
+
+        asked = await made.until("approval")
+        still = asked
+        for _ in range(20):
+            made.clock.forward(timedelta(seconds=15))
+            still = await made.until("approval")
+        await made.approve(asked)
+        await made.until("acting", "verifying")
+        made.cluster.faults.status = 0
+        recovered = await made.until("recovered")
+
+        assert asked.approval is not None
+        assert still.approval == asked.approval
+        assert [one.path.rsplit("/", 1)[1] for one in made.double.writes()] == ["abort"]
+        assert f"begun {begun.began_at:%Y-%m-%d %H:%M} UTC by somebody" in asked.detail
+        assert "another one now" not in await made.said(recovered)
+
+
 async def test_evidence_is_taken_inside_a_cluster_that_runs_and_does_not_answer_us(tmp_path: Path) -> None:
     """run_command, the last resort; nothing else is sent to ARM, since ARM says that all is well."""
     async with installed(tmp_path) as made:
@@ -216,6 +244,10 @@ async def test_the_cluster_that_hosts_us_is_refused(tmp_path: Path) -> None:
 
         assert "hosts this program" in incident.detail
         assert not made.double.writes()
+
+
+async def _nothing() -> None:
+    return None
 
 
 class _There:

@@ -416,7 +416,7 @@ def test_an_old_operation_is_aborted_and_no_other() -> None:
     made = planned("cluster.abort_operation", snap(CLUSTER, operation=old))
 
     assert written(made, snap(CLUSTER, operation=old)).verb is Verb.CLUSTER_ABORT
-    assert "180 min old, begun by somebody" in made.diff[0]
+    assert "begun 2026-01-05 09:00 UTC by somebody" in made.diff[0]
     another = ended(made, snap(CLUSTER, operation=replace(old, id="op-2")))
     assert (another.outcome, another.reason) == (Outcome.REFUSED, Reason.FOREIGN_ACTIVITY)
     assert isinstance(step(made, snap(CLUSTER, operation=replace(old, name="Canceling"))), Wait)
