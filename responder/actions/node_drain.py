@@ -11,7 +11,6 @@ workload down at once where no budget says so, and every write passes the permit
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -81,7 +80,7 @@ def plan(given: PlanInput) -> Plan | Refusal:
             "pods": len(going),
             "own": given.settings.own_pod,
         },
-        diff=(f"node {node.name}: " + "; ".join(_said(node.unschedulable, going, leaving, found)),),
+        diff=(f"node {node.name}: " + "; ".join(_said(node.unschedulable, going)),),
         changes=cordon_change(node, mark),
         writes_at_most=1 + 2 * len(going),
         touches=tuple(one.target for one in given.snapshot.moved if one.target.identity in tops),
@@ -89,22 +88,13 @@ def plan(given: PlanInput) -> Plan | Refusal:
     )
 
 
-def _said(cordoned: bool, going: Sequence[PodVerdict], leaving: Sequence[PodVerdict], found: Sequence[PodVerdict]) -> list[str]:
-    """Say a plan by workloads and not by pods: an approval is bound to it, and pods come and go."""
-    counted = Counter(f"{one.pod.namespace}/{one.pod.owner.name if one.pod.owner else one.pod.name}" for one in going)
+def _said(cordoned: bool, going: Sequence[PodVerdict]) -> list[str]:
+    """Say a plan by workloads and without counts: an approval is bound to these words, and on a node under pressure pods come and go by the minute."""
     said = [] if cordoned else ["cordon"]
-    said.append(
-        f"evict {len(going)} pods"
-        + (f" ({', '.join(f'{name} x{count}' for name, count in sorted(counted.items()))})" if going else "")
-    )
-    lost = sum(1 for one in going if one.pod.empty_dir)
-    if lost:
-        said.append(f"{lost} lose an emptyDir")
-    if leaving:
-        said.append(f"{len(leaving)} terminate already")
-    stay = sum(1 for one in found if one.fate is Fate.STAYS)
-    if stay:
-        said.append(f"{stay} stay (DaemonSet, static, finished)")
+    names = sorted({f"{one.pod.namespace}/{one.pod.owner.name if one.pod.owner else one.pod.name}" for one in going})
+    said.append(f"evict the pods of {', '.join(names)}" if names else "no pod has to go")
+    if any(one.pod.empty_dir for one in going):
+        said.append("what they keep in an emptyDir is lost")
     return said
 
 

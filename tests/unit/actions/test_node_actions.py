@@ -196,6 +196,16 @@ def test_one_pod_that_refuses_and_nothing_is_touched(pod: PodSnapshot, word: str
     assert word in refused.detail
 
 
+def test_an_approval_outlives_pods_that_come_and_go() -> None:
+    """On a node under pressure the kubelet evicts by the minute; a drain of the same workloads is the same plan, and of another one it is not."""
+    before = planned("node.drain", World(make.node(), nine()))
+    fewer = [replace(nine()[0], phase="Failed"), replace(nine()[1], deleting_since=make.NOON), *nine()[2:]]
+    other = make.pod("web-1", owner=OwnerRef(kind="ReplicaSet", name="web-rs", uid="w"))
+
+    assert planned("node.drain", World(make.node(), fewer)).digest("r") == before.digest("r")
+    assert planned("node.drain", World(make.node(), [*nine(), other])).digest("r") != before.digest("r")
+
+
 def test_a_pod_that_arrives_and_refuses_stops_the_drain() -> None:
     """The verdict is made again at every step: a bare pod that comes after the fifth eviction, and no sixth is sent."""
     world = World(make.node(), nine())
