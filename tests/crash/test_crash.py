@@ -18,7 +18,7 @@ from tests.crash.plots import PLOTS, Plot, sick_machine
 from tests.crash.sweep import Run, clean, died, lived, planned, quiet, shipped
 from tests.crash.world import MortalCloud, left
 
-SAMPLE = 400
+SAMPLE = 600
 """Points left out between two: some seconds in all. ``make e2e`` takes more of them, ``make crash`` all."""
 
 
@@ -208,7 +208,10 @@ def test_a_sample_of_deaths_changes_nothing() -> None:
     """Each of them in a life of its own; the run that fails names its plot and point. Where a cloud is written to, right after the last write to it."""
     quiet()
     runs = planned([number for number, plot in enumerate(PLOTS) if not plot.azure], every=SAMPLE)
-    for number, points in enumerate(clean(number).points for number in range(len(PLOTS))):
+    for number, plot in enumerate(PLOTS):
+        if plot.name in {"a machine that died", "a silent node on a running machine"}:
+            continue  # one dies in a test of its own, and the other writes what a sick machine's does
+        points = clean(number).points
         written = [at for at, kind in enumerate(points) if kind == "after a cloud write"]
         runs += [Run(number, frozenset({at}), keeps_name=number % 2 == 0) for at in written[-1:]]
     results = [died(run) for run in runs]
