@@ -7,9 +7,10 @@ clusters only to resolve targets.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+from msgspec import structs
 
 from responder.model.alert import Alert, AlertStatus, SourceKind
 from responder.model.incident import Incident, Mode
@@ -68,7 +69,7 @@ class Explainer:
                 rules.append(await self._matched(rule, alert, matched[rule.name].for_))
             else:
                 rules.append({"rule": rule.name, "matched": False, "why": list(why_not(rule, alert))})
-        (judged,) = await self._judge([replace(alert, test=False)])
+        (judged,) = await self._judge([structs.replace(alert, test=False)])
         would = _would(judged)
         return {
             "name": alert.name,
