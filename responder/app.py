@@ -675,7 +675,7 @@ def _assemble(
             sped_up=settings.clock,
         )
     )
-    server = Server(api.application(), host=settings.http.host, port=settings.http.port)
+    server = Server(api.application(), host=settings.http.host, port=settings.http.port, first=api.first)
     return App(
         settings=settings,
         clock=clock,

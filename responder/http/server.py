@@ -7,6 +7,7 @@ the query, so a request line must be written nowhere, also when it is not even H
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -28,10 +29,16 @@ _LOG = logging.getLogger("responder.http")
 _LOG.addFilter(_Unsaid())
 
 
-class Server:
-    """One listener. ``port`` is the bound port, also when 0 was asked for."""
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Shortcut = Callable[[web.BaseRequest], Awaitable[web.StreamResponse] | None]
+"""Answers the requests it knows at sight; None for those that the application is to route."""
 
-    def __init__(self, app: web.Application, *, host: str, port: int) -> None:
+
+class Server:
+    """One listener. ``port`` is the bound port, also when 0 was asked for. What ``first`` answers does not go through the application's routing."""
+
+    def __init__(self, app: web.Application, *, host: str, port: int, first: Shortcut | None = None) -> None:
+        self._first = first
         self._runner = web.AppRunner(app, access_log=None, logger=_LOG, shutdown_timeout=5.0, handler_cancellation=False)
         self._host = host
         self.port = port
@@ -43,6 +50,9 @@ class Server:
             SettingsError: The address cannot be listened on.
         """
         await self._runner.setup()
+        server = self._runner.server
+        if self._first is not None and server is not None:
+            server.request_handler = _shortened(server.request_handler, self._first)
         site = web.TCPSite(self._runner, self._host, self.port, backlog=1024)
         try:
             await site.start()
@@ -56,3 +66,11 @@ class Server:
     async def stop(self) -> None:
         """Stop accepting, let requests under way finish for five seconds, close."""
         await self._runner.cleanup()
+
+
+def _shortened(routed: Handler, first: Shortcut) -> Handler:
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        known = first(request)
+        return await (known if known is not None else routed(request))
+
+    return handle

@@ -82,6 +82,10 @@ class Api:
             )
         )
 
+    def first(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
+        """Return the answer to what is known at sight; see ``http.server``."""
+        return self._webhooks.first(request)
+
     def application(self) -> web.Application:
         """Return the application with every route."""
         app = web.Application(middlewares=[error_middleware(self._parts.metrics)], client_max_size=self._parts.intake.largest + 1)

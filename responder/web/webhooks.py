@@ -12,16 +12,17 @@ the router; so a person who sets up a subscription sees that it came, and an ins
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Protocol
 
 import msgspec
 from aiohttp import web
 
 from responder.http.auth import Authentication, Caller, Role
-from responder.http.errors import refusal
+from responder.http.errors import error_middleware, refusal
 from responder.model.alert import SourceKind
 from responder.model.errors import MalformedError, NotPermittedError, OversizeError, UnauthenticatedError
 from responder.policy.entitlement import below
@@ -49,6 +50,9 @@ class RecognisesCallers(Protocol):
             KeysUnavailableError: It cannot be told now.
         """
 
+
+_DOOR = re.compile(r"/v1/alerts/([a-z_-]+)/([A-Za-z0-9._~-]+)").fullmatch
+"""A door's path without anything that must be decoded."""
 
 _STORED, _REPEATED = b'{"accepted": true, "repeat": false}', b'{"accepted": true, "repeat": true}'
 
@@ -86,6 +90,7 @@ class Webhooks:
 
     def __init__(self, parts: WebhookParts) -> None:
         self._parts = parts
+        self._translate = error_middleware(parts.metrics)
         self._count = cache(parts.metrics.deliveries.labels)  # of a closed set: only formats that are served are counted
 
     def routes(self) -> list[web.RouteDef]:
@@ -97,8 +102,19 @@ class Webhooks:
 
     async def accept(self, request: web.Request) -> web.Response:
         """POST /v1/alerts/{source}/{name}: 202 once it is durable; 200 with the code for Event Grid's validation."""
+        return await self._accept(request, request.match_info["source"], request.match_info["name"])
+
+    def first(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
+        """Return the answer to a plain POST at a door, for ``http.server``: what senders send most of all is not looked for among forty routes."""
+        if request.method != "POST" or not isinstance(request, web.Request) or "Expect" in request.headers:
+            return None
+        found = _DOOR(request.rel_url.raw_path)
+        if found is None:
+            return None
+        return self._translate(request, partial(self._accept, source=found[1], name=found[2]))
+
+    async def _accept(self, request: web.Request, source: str, name: str) -> web.Response:
         began = asyncio.get_running_loop().time()
-        source, name = request.match_info["source"], request.match_info["name"]
         caller = await self._sender(request, name)
         if caller is None:
             return _may_not_send(name)

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from responder.model.errors import StoreUnavailableError
 from responder.web.openapi import OPENAPI
@@ -95,6 +96,27 @@ async def test_the_secret_of_a_plain_webhook_may_stand_in_the_query(world: World
 
     assert (await world.call("POST", f"{PATH}?token=sender", GOOD, token=""))[0] == 202
     assert (await world.call("GET", "/v1/incidents?token=all", token=""))[0] == 401
+
+
+@pytest.mark.parametrize("path", [PATH, "/v1/alerts/alertmanager/prom%65theus", "/v1/alerts/%61lertmanager/prometheus"])
+async def test_a_door_is_the_same_however_its_path_is_written(world: World, path: str) -> None:
+    """A plain path is known at sight, any other is routed; who calls, what is refused and what is stored is the same."""
+    await world.start()
+
+    async def post(token: str, raw: bytes) -> int:
+        url, headers = URL(f"{world.parts.url}{path}", encoded=True), {"Authorization": f"Bearer {token}"}
+        async with world.session.post(url, data=raw, headers=headers) as response:
+            return response.status
+
+    answers = [await post(*one) for one in (("wrong", b"{}"), ("viewer", b"{}"), ("all", b"{"), ("all", b"{}"), ("all", b"{}"))]
+
+    assert answers == [401, 403, 400, 202, 202]
+    (stored,) = await world.parts.store.deliveries(state=None, limit=10)
+    assert (stored.source, stored.source_name) == ("alertmanager", "prometheus")
+    _, metrics, _ = await world.call("GET", "/metrics", token="")
+    assert 'responder_deliveries_total{source="alertmanager",state="accepted"} 1.0' in metrics
+    assert 'responder_deliveries_total{source="alertmanager",state="repeated"} 1.0' in metrics
+    assert 'responder_deliveries_refused_total{status="401"} 1.0' in metrics
 
 
 async def test_an_action_groups_test_is_recorded_and_never_acted_on(world: World) -> None:

@@ -79,6 +79,7 @@ class SqliteRunner:
         self._reads: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.commits = 0
         self._durable = True
+        self._said: list[_Job] = []
         self.on_commit: Callable[[], None] = lambda: None
         self.on_notify: Callable[[], None] = lambda: None
         try:
@@ -120,17 +121,28 @@ class SqliteRunner:
     async def _put(self, where: queue.SimpleQueue[_Job | None], operation: Callable[..., R], arguments: tuple[Any, ...]) -> R:
         if self._closed:
             raise StoreUnavailableError("the store is closed")
-        if where.qsize() >= MOST_QUEUED:
+        if where.qsize() + len(self._said) >= MOST_QUEUED:
             raise StoreUnavailableError(f"store {self._path}: {MOST_QUEUED} operations wait for it already; come back")
         loop = asyncio.get_running_loop()
         job = _Job(operation, arguments, loop.create_future(), loop)
-        where.put(job)
+        if where is self._queue:
+            self._said.append(job)
+            if len(self._said) == 1:
+                loop.call_soon(self._say)
+        else:
+            where.put(job)
         late = loop.call_later(WITHIN.total_seconds(), self._late, job)
         try:
             result: R = await job.result
         finally:
             late.cancel()
         return result
+
+    def _say(self) -> None:
+        """Give the writer what was asked for in this turn of the loop: woken for the first alone, it would commit it alone."""
+        said, self._said = self._said, []
+        for job in said:
+            self._queue.put(job)
 
     def _late(self, job: _Job) -> None:
         if not job.result.done():
@@ -142,6 +154,7 @@ class SqliteRunner:
         if self._closed:
             return
         self._closed = True
+        self._say()
         await asyncio.get_running_loop().run_in_executor(None, self._join)
 
     def _join(self) -> None:
