@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import aiohttp
@@ -34,6 +35,7 @@ T = TypeVar("T")
 FIELD_MANAGER = "responder"
 READ_WITHIN = timedelta(seconds=5)
 PAGE = 500
+RENEWED_EVERY = timedelta(seconds=30)
 QUIET_AT_MOST = timedelta(seconds=30)
 """A longer Retry-After is not believed: an incident may not wait for a proxy's default."""
 
@@ -127,6 +129,8 @@ class KubernetesClient:
         self.name = name
         self._access = access
         self._session: aiohttp.ClientSession | None = None
+        self._way: tuple[str, bytes, bytes] | None = None
+        self._renew_at = 0.0
         self._quiet_until = 0.0
 
     async def _loaded(self) -> Configuration:
@@ -144,6 +148,7 @@ class KubernetesClient:
             tls: ssl.SSLContext | bool = True
             if str(configuration.host).startswith("https:"):
                 tls = _tls(configuration)
+            self._way = _way_of(configuration)
             connector = aiohttp.TCPConnector(limit=64, ssl=tls)
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -151,6 +156,28 @@ class KubernetesClient:
                 headers={"User-Agent": f"responder/{__version__}", "Accept": "application/json"},
             )
         return self._session
+
+    async def _renewed(self) -> bool:
+        """Load how to reach the cluster anew after no connection could be made, and tell whether it is another way now, at most every half minute.
+
+        A CA that was rotated, or an address that was moved, is never answered with a 401: without this only a restart would find it.
+        """
+        now = asyncio.get_running_loop().time()
+        if now < self._renew_at:
+            return False
+        self._renew_at = now + RENEWED_EVERY.total_seconds()
+        try:
+            fresh = await self._access.reload()
+            way = _way_of(fresh)
+        except (SettingsError, RemoteError, OSError):
+            return False  # what could not be reached before is what is said
+        self._access.configuration = fresh
+        if way == self._way:
+            return False
+        old, self._session = self._session, None
+        if old is not None and not old.closed:
+            await old.close()
+        return True
 
     async def _headers(self, configuration: Configuration) -> dict[str, str]:
         if self._access.token is not None:
@@ -231,7 +258,12 @@ class KubernetesClient:
         data = msgspec.json.encode(body) if body is not None else None
         self._keep_quiet(method, path)
         try:
-            status, answer, headers = await self._once(method, path, query, data, content_type, within, most)
+            try:
+                status, answer, headers = await self._once(method, path, query, data, content_type, within, most)
+            except aiohttp.ClientConnectorError:  # nothing was sent
+                if not await self._renewed():
+                    raise
+                status, answer, headers = await self._once(method, path, query, data, content_type, within, most)
             if status == 401:
                 self._access.configuration = await self._access.reload()
                 status, answer, headers = await self._once(method, path, query, data, content_type, within, most)
@@ -337,6 +369,8 @@ class KubernetesClient:
         except SettingsError as error:
             raise ForbiddenError(str(error), system=SYSTEM, operation="WATCH", target=path, status=401) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                await self._renewed()  # for the next time: a watch is opened again by whoever follows
             said = str(error) or f"nothing was heard for {silent_for.total_seconds():g} s"
             raise TransientError(said, system=SYSTEM, operation="WATCH", target=path) from error
 
@@ -361,6 +395,13 @@ class KubernetesClient:
         if self._session is not None and not self._session.closed:
             await self._session.close()
             await asyncio.sleep(0)
+
+
+def _way_of(configuration: Configuration) -> tuple[str, bytes, bytes]:
+    """Return what a connection is made by: the address, whom we trust, and who we are to TLS."""
+    files = (configuration.ssl_ca_cert, configuration.cert_file)
+    authority, ours = (Path(one).read_bytes() if one else b"" for one in files)
+    return str(configuration.host), authority, ours
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext:
