@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -184,7 +185,10 @@ class KubernetesClient:
             return {"Authorization": f"Bearer {await self._access.token()}"}
         hook: Callable[[Configuration], None] | None = configuration.refresh_api_key_hook
         if hook is not None:
-            hook(configuration)
+            with contextlib.suppress(
+                ConfigException, OSError, ValueError
+            ):  # a token that is being rotated: the last one is good for minutes yet
+                hook(configuration)
         token = str(configuration.api_key.get("BearerToken", "")).strip()
         if token and not token.lower().startswith("bearer "):
             token = f"Bearer {token}"

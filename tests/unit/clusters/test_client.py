@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from responder.clusters.kubernetes.client import Access, KubernetesClient
-from responder.clusters.kubernetes.kubeconfig import Configuration
+from responder.clusters.kubernetes.kubeconfig import ConfigException, Configuration
 from responder.model.errors import TransientError
 from responder.sandbox.tls import certificate
 
@@ -89,3 +89,27 @@ async def test_a_way_that_is_the_same_is_not_asked_for_at_every_failure(tmp_path
     await client.close()
 
     assert way.asked == 2
+
+
+async def test_a_token_file_that_is_empty_for_a_moment_is_no_surprise(tmp_path: Path) -> None:
+    """While the kubelet changes it the last token is sent; it is read again with the next request."""
+    tls, authority = made(tmp_path, "only")
+    way = Way()
+
+    async def load() -> Configuration:
+        found = await way.load()
+        found.api_key = {"BearerToken": "the last one"}
+        found.refresh_api_key_hook = _empty
+        return found
+
+    client = KubernetesClient("prod", Access(configuration=None, reload=load))
+    async with served(tls) as port:
+        way.host, way.authority = f"https://127.0.0.1:{port}", authority
+        answer = await client.send("GET", "/version", within=SOON)
+    await client.close()
+
+    assert answer == b"{}"
+
+
+def _empty(_configuration: Configuration) -> None:
+    raise ConfigException("Token file exists but empty.")
