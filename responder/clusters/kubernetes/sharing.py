@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
-SHARED_FOR = timedelta(seconds=3)
+SHARED_FOR = timedelta(seconds=5)
 MOST_SHARED = 500
 
 

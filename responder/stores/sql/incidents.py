@@ -133,13 +133,14 @@ def claim(
 ) -> list[Claimed]:
     """Claim due incidents, oldest first. The lease is the recovery: an expired one is simply due again.
 
+    Of those that are due since the same moment, neighbours come together: a storm's share what is read of their namespace.
     An incident whose state cannot be read is set aside for a minute with a line on its timeline: it must not stop the others.
     Two statements: a locking select with a limit inside an update may lock more than its limit on PostgreSQL (engine.md O3).
     """
     due = (
         select(T.c.id, T.c.wake_at, T.c.lease_until)
         .where(tables.UNCLOSED, T.c.wake_at <= now, T.c.lease_until <= now, T.c.state_v <= STATE_VERSION)
-        .order_by(T.c.wake_at, T.c.id)
+        .order_by(T.c.wake_at, T.c.key)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
