@@ -476,7 +476,11 @@ class Store(Protocol):
         """Return all switches that were ever set."""
 
     async def set_mode(self, mode: ModeRow) -> None:
-        """Set a switch and wake every unclosed incident."""
+        """Set a switch and wake every unclosed incident.
+
+        Those that somebody has in hand are woken as it is set, the others in steps after it: should this process die in between, they see the switch
+        when they are due. Whoever writes asks for the switches first (``modes``), woken or not.
+        """
 
     async def remember_healthy(self, revisions: Sequence[str]) -> None:
         """Remember that these revision UIDs or names (``cluster/namespace/name``) were seen healthy now."""

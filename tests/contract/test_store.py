@@ -22,7 +22,9 @@ from responder.model.incident import Candidate, Command, Entry, EntryKind, Incid
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
 from responder.model.storing import Claimed, DeliveryState, ModeRow, NewDelivery, RoutedAlert, Scopes, Transition, Work
+from responder.policy.grouping import key_of
 from responder.stores import SqlStore, open_memory, open_sqlite
+from responder.stores.sql import incidents
 from responder.stores.sql.runners.inline import InlineRunner
 from tests import builders as make
 from tests.fakes.clock import FakeClock
@@ -533,6 +535,24 @@ async def test_a_switched_mode_wakes_every_incident(store: SqlStore) -> None:
 
     assert [(row.scope, row.mode, row.by) for row in await store.modes()] == [("global", Mode.OFF, "ana")]
     assert [one.incident.id for one in await store.claim_incidents(owner="me", limit=9, lease=LEASE, own=())] == ["inc-1"]
+
+
+async def test_a_switch_wakes_very_many_in_steps(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is set before, and no step keeps the store from others for long; nobody is left out."""
+    monkeypatch.setattr(incidents, "WOKEN_AT_ONCE", 3)
+    names = [f"inc-{number}" for number in range(10)]
+    for name in names:
+        target = replace(make.TARGET, name=name)
+        seed = make.incident(id=name, key=key_of(Mode.ARMED, target), target=target, candidates=())
+        one = RoutedAlert(alert=make.alert(instance=name), rules=("crash",), seeds=(seed,))
+        await store.route([one], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+    for held in await store.claim_incidents(owner="me", limit=10, lease=LEASE, own=()):
+        await store.commit(step(held))
+
+    await store.set_mode(ModeRow(scope="global", mode=Mode.OFF, by="ana"))
+
+    woken = await store.claim_incidents(owner="me", limit=10, lease=LEASE, own=())
+    assert sorted(one.incident.id for one in woken) == names
 
 
 async def test_healthy_revisions_are_remembered(store: SqlStore) -> None:

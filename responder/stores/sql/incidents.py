@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, literal_column, or_, select, update
 
 from responder.model.alert import Alert
 from responder.model.errors import InvariantError
@@ -35,6 +35,8 @@ T = tables.incidents
 REPEATS_NOTED_EVERY = 60_000
 UNREADABLE_AGAIN = 60_000
 AT_ONCE = 500
+WOKEN_AT_ONCE = 2_000
+"""By a switch: it is set before, and a hundred thousand in one transaction would keep the store from everybody for seconds."""
 GATHERED_FOR = 1_000
 """Milliseconds."""
 
@@ -453,6 +455,21 @@ def pinned(db: Connection, now: int, digests: Sequence[str]) -> dict[str, Mappin
     del now
     P = tables.pinned_rules  # noqa: N806
     return {row.digest: unpack(row.document, dict) for row in db.execute(select(P).where(P.c.digest.in_(list(digests))))}
+
+
+def wake_held(db: Connection, now: int) -> int:
+    """Wake every unclosed incident that somebody works on, and return how many of the others are not due yet."""
+    held = select(T.c.id).where(tables.UNCLOSED, T.c.lease_until > literal_column("0"), T.c.lease_until > now)
+    db.execute(update(T).where(T.c.id.in_(held.with_for_update(skip_locked=True))).values(wake_at=now, wake=T.c.wake + 1))
+    return int(db.execute(select(func.count()).select_from(T).where(tables.UNCLOSED, T.c.wake_at > now)).scalar() or 0)
+
+
+def wake_some(db: Connection, now: int) -> None:
+    """Wake up to ``WOKEN_AT_ONCE`` unclosed incidents, those first that would have slept longest."""
+    later = select(T.c.id).where(tables.UNCLOSED, T.c.wake_at > now).order_by(T.c.wake_at.desc()).limit(WOKEN_AT_ONCE)
+    ids = list(db.execute(later.with_for_update(skip_locked=True)).scalars())
+    if ids:
+        db.execute(update(T).where(among(db, T.c.id, ids)).values(wake_at=now, wake=T.c.wake + 1))
 
 
 def wake_all(db: Connection, now: int) -> None:

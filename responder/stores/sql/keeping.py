@@ -109,8 +109,8 @@ def modes(db: Connection, now: int) -> list[ModeRow]:
     ]
 
 
-def set_mode(db: Connection, now: int, row: ModeRow) -> None:
-    """Set a switch and wake every unclosed incident."""
+def set_mode(db: Connection, now: int, row: ModeRow) -> int:
+    """Set a switch and wake those incidents that somebody has in hand; return how many others are to be woken."""
     row = replace(row, at=row.at or instant(now))
     upsert(
         db,
@@ -118,7 +118,7 @@ def set_mode(db: Connection, now: int, row: ModeRow) -> None:
         {"scope": row.scope, "mode": str(row.mode), "by": row.by, "at": maybe_millis(row.at), "why": row.why},
         key="scope",
     )
-    incidents.wake_all(db, now)
+    return incidents.wake_held(db, now)
 
 
 def remember_healthy(db: Connection, now: int, revisions: Sequence[str]) -> None:

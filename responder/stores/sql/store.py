@@ -331,7 +331,10 @@ class SqlStore:
 
     async def set_mode(self, mode: ModeRow) -> None:
         """See ``ports.Store``."""
-        await self.runner.run(keeping.set_mode, self._now, mode)
+        now = self._now
+        left = await self.runner.run(keeping.set_mode, now, mode)
+        for _ in range(-(-left // incidents.WOKEN_AT_ONCE)):  # who is judged meanwhile has seen the switch, and is not waited for
+            await self.runner.run(incidents.wake_some, now)
 
     async def remember_healthy(self, revisions: Sequence[str]) -> None:
         """See ``ports.Store``."""

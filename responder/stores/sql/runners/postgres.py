@@ -60,7 +60,7 @@ AGAIN = frozenset({"40001", "40P01", "23505", "0A000"})
 READ_ONLY = "25006"
 
 BRINGS_WORK: frozenset[Callable[..., Any]] = frozenset(
-    {deliveries.accept, routing.route, routing.route_all, incidents.signal, incidents.wake, keeping.set_mode}
+    {deliveries.accept, routing.route, routing.route_all, incidents.signal, incidents.wake, incidents.wake_some, keeping.set_mode}
 )
 _GONE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, SQLAlchemyError)
 
