@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
@@ -25,6 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from responder.stores.sql.tables import Words
+
+MOST_VALUES = 10_000
+"""In one statement; SQLite takes 32,766. A statement of many rows gives the interpreter's lock away once, where ``executemany`` waits for it again after
+every row: beside a busy event loop it takes half the time."""
 
 
 def insert_new(db: Connection, table: Table, values: Mapping[str, Any], *, key: str) -> None:
@@ -114,9 +119,15 @@ def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: list
     if db.dialect.name == "postgresql":
         db.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
         return
-    marks = ", ".join("?" * len(columns))
-    statement = f"insert into {table.name} ({', '.join(columns)}) values ({marks})"  # noqa: S608 - our own names
-    db.exec_driver_sql(statement, _cleaned(table, tuple(columns), rows))
+    clean = _cleaned(table, tuple(columns), rows)
+    head = f"insert into {table.name} ({', '.join(columns)}) values "  # noqa: S608 - our own names
+    marks = f"({', '.join('?' * len(columns))})"
+    many = MOST_VALUES // len(columns)
+    whole = len(clean) // many * many
+    for place in range(0, whole, many):
+        db.exec_driver_sql(head + ", ".join([marks] * many), tuple(chain.from_iterable(clean[place : place + many])))
+    if whole < len(clean):
+        db.exec_driver_sql(head + marks, clean[whole:])
 
 
 def insert_new_rows(db: Connection, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
