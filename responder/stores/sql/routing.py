@@ -17,7 +17,8 @@ from responder.model.reason import Reason
 from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedDelivery, RoutedResult
 from responder.policy.grouping import FORGET, begun, carried, fires, merge
 from responder.stores.sql import deliveries, incidents, tables
-from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, pack, span, unpack
+from responder.stores.sql.alert_rows import COLUMNS, body, instance, new_body
+from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, span
 from responder.stores.sql.dialect import among, insert_rows, lock_rows, update_rows
 
 T = tables.alerts
@@ -29,7 +30,7 @@ def known(db: Connection, now: int, instances: Sequence[str]) -> dict[str, Insta
     del now
     if not instances:
         return {}
-    query = select(T.c.instance, T.c.incident, T.c.shadow_incident, T.c.body).where(among(db, T.c.instance, instances))
+    query = select(T).where(among(db, T.c.instance, instances))
     return {row.instance: instance(row) for row in db.execute(query)}
 
 
@@ -75,10 +76,6 @@ def _stored(
     return results
 
 
-_COLUMNS = ("name", "status", "why", "started_at", "seen_at", "wake_at", "incident", "shadow_incident", "body")
-"""What may differ at a repeat."""
-
-
 class _Batch:
     """What one call of ``route`` read, and what it will write: inside, the batch is the truth.
 
@@ -95,12 +92,13 @@ class _Batch:
         self.now = now
         self.at = instant(now)
         self._settle = settle
-        self.instances = known(db, now, sorted({one.alert.instance for one in alerts}))
-        self._stored = frozenset(self.instances)
+        self._instances = known(db, now, sorted({one.alert.instance for one in alerts}))
+        self._stored = frozenset(self._instances)
+        self._fresh: dict[str, tuple[RoutedAlert, str, str]] = {}
         self.by_key = incidents.unclosed_ids(db, sorted({seed.key for one in alerts for seed in one.seeds}))
         self._open = incidents.Standing(phase="open", person_closed=False)
         unclosed = set(self.by_key.values())
-        holders = {held for one in self.instances.values() for held in (one.incident, one.shadow_incident) if held}
+        holders = {held for one in self._instances.values() for held in (one.incident, one.shadow_incident) if held}
         self.standings = incidents.standings(db, sorted(holders - unclosed))
         self.standings.update(dict.fromkeys(unclosed, self._open))
         self._rules_of: dict[str, set[str]] = {}
@@ -179,36 +177,67 @@ class _Batch:
             text = f"{one.source}/{one.source_name} repeats {one.name}, received {one.count} times"
             incidents.note_rarely(self.db, incident, self.now, EntryKind.ALERT, Reason.REPEATED, text)
 
+    def before(self, name: str) -> Instance | None:
+        """Return an instance as the store or an earlier alert of this batch has it; None when it is heard of for the first time."""
+        held = self._instances.get(name)
+        if held is None and (fresh := self._fresh.pop(name, None)) is not None:
+            routed, armed, shadow = fresh
+            held = begun(routed.alert, now=self.at, rules=routed.rules, incident=armed, shadow_incident=shadow)
+            self._instances[name] = held
+        return held
+
+    def keep_new(self, routed: RoutedAlert, armed: str, shadow: str) -> None:
+        """Store the instance of an alert that is heard of for the first time, held by these; hardly any is asked for again within its batch."""
+        alert = routed.alert
+        name = alert.instance
+        self._fresh[name] = (routed, armed, shadow)
+        self._new[name] = (
+            name,
+            alert.fingerprint,
+            alert.name,
+            "firing",
+            "",
+            self._began(alert.started_at),
+            self.now,
+            not_before(routed.wake_at),
+            armed,
+            shadow,
+            new_body(alert, routed.rules, self.at),
+        )
+
     def keep(self, one: Instance, wake_at: int | None) -> None:
         """Store an instance as it is now."""
         name = one.instance
-        self.instances[name] = one
-        started_at = one.started_at
-        if started_at not in self._millis:  # what began together says the same
-            self._millis[started_at] = maybe_millis(started_at)
+        self._instances[name] = one
         row = (
             one.name,
-            "firing" if one.status is AlertStatus.FIRING else "resolved",
+            one.status.value,
             one.why.value if one.why is not None else "",
-            self._millis[started_at],
+            self._began(one.started_at),
             self.now if one.seen_at is self.at else millis(one.seen_at),
             wake_at,
             one.incident,
             one.shadow_incident,
-            pack(one),
+            body(one),
         )
         if name in self._stored:
             self._again[name] = (*row, name)
         else:
             self._new[name] = (name, one.fingerprint, *row)
 
+    def _began(self, at: datetime | None) -> int | None:
+        """Return epoch milliseconds; what began together says the same."""
+        if at not in self._millis:
+            self._millis[at] = maybe_millis(at)
+        return self._millis[at]
+
     def write(self) -> None:
         """Write what was only noted down, each table sorted by its key: two replicas that write in different order would deadlock."""
         incidents.pin_new(self.db, self._pinned)
         incidents.open_all(self.db, self.now, self._settle, self._opened)
         # Inserted, not upserted: who was faster on another replica has judged it, and this one looks again.
-        insert_rows(self.db, T, ("instance", "fingerprint", *_COLUMNS), [self._new[name] for name in sorted(self._new)])
-        update_rows(self.db, T, _COLUMNS, [self._again[name] for name in sorted(self._again)], key="instance")
+        insert_rows(self.db, T, ("instance", "fingerprint", *COLUMNS), [self._new[name] for name in sorted(self._new)])
+        update_rows(self.db, T, COLUMNS, [self._again[name] for name in sorted(self._again)], key="instance")
         signals = [
             Signal(
                 incident=incident,
@@ -239,7 +268,7 @@ class _Said:
 
 def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
     alert = routed.alert
-    before = batch.instances.get(alert.instance)
+    before = batch.before(alert.instance)
     if before is None and routed.seeds and not routed.again and alert.status is AlertStatus.FIRING:
         return _first(batch, routed)
     if routed.again:
@@ -295,7 +324,7 @@ def _first(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
         armed, shadow, result = seated.armed, seated.shadow, seated.result
         for one in seated.others:
             one.append(alert.instance)
-    batch.keep(begun(alert, now=batch.at, rules=routed.rules, incident=armed, shadow_incident=shadow), not_before(routed.wake_at))
+    batch.keep_new(routed, armed, shadow)
     return result
 
 
@@ -444,11 +473,3 @@ def next_due(db: Connection) -> int | None:
     """Return when the next instance must be judged again."""
     found: int | None = db.execute(_NEXT).scalar()
     return found
-
-
-def instance(row: Any) -> Instance:
-    """Return a row as a value; columns that statements change alone win over the body."""
-    one = unpack(row.body, Instance)
-    if (one.incident, one.shadow_incident) == (row.incident, row.shadow_incident):
-        return one
-    return structs.replace(one, incident=row.incident, shadow_incident=row.shadow_incident)
