@@ -99,6 +99,7 @@ from responder.web.webhooks import Door, RecognisesCallers
 
 SHADOW_CHANNEL = "shadow"
 EMBEDDED = "embedded"
+HOME_AGAIN = timedelta(minutes=1)
 
 
 @dataclass(slots=True)
@@ -270,13 +271,15 @@ def _hosts(settings: Settings) -> dict[str, bool | None]:
 
 
 async def find_home(app: App) -> None:
-    """Look which configured cluster has our own pod; only where the configuration does not say it and the pod knows itself."""
+    """Look which configured cluster has our own pod until each has said; only where the configuration does not say it and the pod knows itself."""
     namespace, _, name = os.environ.get("RESPONDER_POD", "").partition("/")
     uid = os.environ.get("RESPONDER_POD_UID", "")
-    if name and uid:
+    while name and uid and app.reach.unsure:
         found = await app.reach.find_ourselves(namespace=namespace, name=name, uid=uid)
         if found:
             logger().info("home_found", cluster=found)
+        elif app.reach.unsure:
+            await app.clock.sleep(HOME_AGAIN)
 
 
 def bus_of(one: ServiceBusSettings, identity: Identity | None = None, *, shared: bool = False) -> Bus:
@@ -720,12 +723,16 @@ async def serve(app: App, *, started: Callable[[], None] | None = None) -> None:
     )
     if started is not None:
         started()
-    checks = asyncio.create_task(missing_permissions(app), name="permissions")
+    checks = [
+        asyncio.create_task(missing_permissions(app), name="permissions"),
+        asyncio.create_task(find_home(app), name="home"),
+    ]
     try:
         await app.supervisor.run(drain_within=app.settings.http.drain)
     finally:
-        checks.cancel()
-        await asyncio.gather(checks, return_exceptions=True)
+        for one in checks:
+            one.cancel()
+        await asyncio.gather(*checks, return_exceptions=True)
         logger().info("service_stopping")
         await app.server.stop()
         try:
@@ -739,7 +746,6 @@ async def missing_permissions(app: App) -> None:
     """Get our tokens, and log every permission that is missing in a cluster or on its ARM resource, with the rungs that need it."""
     if app.identity is not None:
         await app.identity.warm(app.identity.access.scope or ARM_SCOPE, AKS_SCOPE)
-    await find_home(app)
     for name in app.views:
         try:
             for one in await app.permissions.missing(name):

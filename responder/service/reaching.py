@@ -80,6 +80,11 @@ class Reach:
         self._components = components
         self._rows: dict[str, _Row] = {}
 
+    @property
+    def unsure(self) -> bool:
+        """Tell whether some cluster is not known to host this program or not."""
+        return None in self._hosts.values()
+
     async def find_ourselves(self, *, namespace: str, name: str, uid: str) -> str:
         """Look for the pod that this program is in the clusters that are not known to host it or not; return the one that has it, "" for none seen.
 

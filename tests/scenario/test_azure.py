@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from responder.app import App, assembled
+from responder.app import HOME_AGAIN, App, assembled, find_home
 from responder.model.incident import Incident, Mode, Signal, SignalKind
 from responder.policy.roles import MACHINE_READS, OPERATION_READ
 from responder.sandbox import SandboxCluster, Timings
@@ -243,6 +243,33 @@ async def test_the_cluster_that_hosts_us_is_refused(tmp_path: Path) -> None:
         incident = await made.until("own_cluster")
 
         assert "hosts this program" in incident.detail
+        assert not made.double.writes()
+
+
+async def test_our_own_pod_tells_which_cluster_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ``home``: until it was seen no rung reaches a cluster as a cluster; it is looked for until the cluster has answered."""
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    async with installed(tmp_path) as made:
+        made.cluster.deployment("responder", "responder", image="responder:1", replicas=1, service=False)
+        await made.cluster.wait_for(lambda: bool(made.cluster.pods("responder", "responder")))
+        (own,) = made.cluster.pods("responder", "responder")
+        monkeypatch.setenv("RESPONDER_POD", f"responder/{own['metadata']['name']}")
+        monkeypatch.setenv("RESPONDER_POD_UID", own["metadata"]["uid"])
+        made.aks.power, made.cluster.faults.status = "Stopped", 503
+        looking = asyncio.create_task(find_home(made.app))
+        await made.alert()
+
+        unseen = await made.until("own_cluster")
+        made.cluster.faults.status = 0
+        made.clock.forward(HOME_AGAIN)
+        async with asyncio.timeout(20):
+            await looking
+        made.cluster.faults.status = 503
+        reach = (await made.app.reach.snapshot(unseen.target)).reach
+
+        assert "home.cluster" in unseen.detail
+        assert reach is not None
+        assert reach.hosts_responder is True
         assert not made.double.writes()
 
 
