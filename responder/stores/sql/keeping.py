@@ -17,7 +17,7 @@ from responder.model.incident import Mode
 from responder.model.storing import ModeRow
 from responder.stores.sql import incidents, tables
 from responder.stores.sql.codec import instant, maybe_millis, millis, squeeze, stretch
-from responder.stores.sql.dialect import among, insert_new_rows, insert_rows, upsert, upsert_all
+from responder.stores.sql.dialect import insert_new_rows, insert_rows, upsert, upsert_all
 
 E = tables.evidence
 ITEM_BYTES = 1 << 20
@@ -28,6 +28,12 @@ AT_ONCE = 500
 _COLUMNS = ("incident", "opening", "name", "media_type", "digest", "size_bytes", "truncated", "problem", "at")
 
 
+_REPLACED = delete(E).where(
+    E.c.incident == bindparam("incident_"), E.c.opening == bindparam("opening_"), E.c.name.in_(bindparam("names", expanding=True))
+)
+_USED = select(func.sum(E.c.size_bytes)).where(E.c.incident == bindparam("incident_"))
+
+
 def keep_evidence(db: Connection, now: int, incident: str, opening: int, items: Sequence[EvidenceItem]) -> None:
     """Store evidence by content; what goes over the bounds is cut, and says so.
 
@@ -36,8 +42,8 @@ def keep_evidence(db: Connection, now: int, incident: str, opening: int, items: 
     capture and commit) takes its old one's place.
     """
     unique = {item.name: item for item in items}
-    db.execute(delete(E).where(E.c.incident == incident, E.c.opening == opening, among(db, E.c.name, sorted(unique))))
-    used = int(db.execute(select(func.sum(E.c.size_bytes)).where(E.c.incident == incident)).scalar() or 0)
+    db.execute(_REPLACED, {"incident_": incident, "opening_": opening, "names": sorted(unique)})
+    used = int(db.execute(_USED, {"incident_": incident}).scalar() or 0)
     rows: list[tuple[Any, ...]] = []
     blobs: list[tuple[Any, ...]] = []
     for one in unique.values():
