@@ -85,9 +85,14 @@ def unpack_incident(
     return unpack(data, Incident)
 
 
+SMALL = 1 << 10
+"""Bytes below which nothing is compressed, only wrapped so that ``stretch`` of every release reads it: for a lone alert's body, compressing costs more
+than storing it, and saves less than its row has beside it."""
+
+
 def squeeze(data: bytes) -> bytes:
-    """Return bytes compressed."""
-    return zlib.compress(data, 3)
+    """Return bytes compressed, unless they are few."""
+    return zlib.compress(data, 3 if len(data) >= SMALL else 0)
 
 
 def stretch(data: bytes) -> bytes:
