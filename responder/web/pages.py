@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from jinja2 import Environment, PackageLoader, select_autoescape
 
 from responder.http.auth import Caller, Role
 from responder.http.errors import refusal
@@ -20,6 +20,9 @@ from responder.model.incident import Incident
 from responder.ports import Store
 from responder.service.notices import asks, left, links, running, seen, state_of
 from responder.service.report import Reporter, facts_of_record, line_of
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -56,7 +59,12 @@ class Pages:
 
     def __init__(self, parts: PageParts) -> None:
         self._parts = parts
-        self._templates = Environment(
+
+    @cached_property
+    def _templates(self) -> Environment:
+        from jinja2 import Environment, PackageLoader, select_autoescape  # noqa: PLC0415 - for the first page that is opened, not for every start
+
+        return Environment(
             loader=PackageLoader("responder.web"), autoescape=select_autoescape(default=True, default_for_string=True)
         )
 

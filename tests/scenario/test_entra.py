@@ -443,10 +443,29 @@ def test_settings_that_cannot_be_safe_are_refused(tmp_path: Path, name: str) -> 
     assert said in str(caught.value)
 
 
-async def test_cryptography_is_imported_only_where_a_source_needs_it(tmp_path: Path) -> None:
+SERVICE = (
+    "responder.cli.main",
+    "typer",
+    "rich",
+    "jinja2",
+    "alembic",
+    "asyncpg",
+    "azure.servicebus",
+    "azure.identity",
+    "azure.core",
+)
+"""What a service needs for its first page, its first migration, its database or its Azure, and not to begin."""
+
+
+@pytest.mark.parametrize(
+    ("begins", "unwanted"),
+    [("responder.app, responder.cli.main", ()), ("responder.cli.serving", SERVICE)],
+    ids=["command line", "service"],
+)
+async def test_cryptography_is_imported_only_where_a_source_needs_it(begins: str, unwanted: tuple[str, ...]) -> None:
     """Start-up time counts, and most installations have no secure webhook. The sandbox, which has the demonstration's doubles of both, stays away too."""
-    unwanted = ("jwt", "cryptography", "responder.sandbox")
-    code = f"import sys, responder.app, responder.cli.main; print(*(name for name in {unwanted} if name in sys.modules))"
+    unwanted = ("jwt", "cryptography", "responder.sandbox", *unwanted)
+    code = f"import sys, {begins}; print(*(name for name in {unwanted} if name in sys.modules))"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     loaded, _ = await process.communicate()
 
