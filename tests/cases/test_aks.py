@@ -17,6 +17,7 @@ import pytest
 from responder.model.incident import Incident, Mode, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import ModeRow, StoredChange
+from responder.policy.roles import OPERATION_READ
 from responder.sandbox.aks import Asked, Fault, SandboxAzure
 from responder.sandbox.aks_nodes import ApiNodes
 from responder.sandbox.aks_state import Aks
@@ -396,6 +397,19 @@ async def test_a_quota_that_is_used_up_fails_with_the_clouds_own_words(on_aks: O
 
     assert incident.runs[-1].reason is Reason.CLOUD_QUOTA
     assert "Cores quota" in incident.runs[-1].detail
+    assert len(on_aks.asked(PUT)) == 1
+
+
+async def test_a_failure_that_may_not_be_asked_for_is_not_begun_again(on_aks: OnAks) -> None:
+    """Operations lie on the subscription: without a role there, only the pool says that it came to nothing, and one request is enough."""
+    await on_aks.stage.serve(of_node(GROW))
+    on_aks.aks.quota = 6
+    on_aks.double.denied = {OPERATION_READ}
+    await on_aks.sick()
+
+    incident = await on_aks.stage.work("exhausted")
+
+    assert "pool work is Failed at 3, planned to 4" in incident.runs[-1].detail
     assert len(on_aks.asked(PUT)) == 1
 
 

@@ -173,6 +173,22 @@ async def test_an_operation_that_may_not_be_followed_ends_by_the_clusters_own_st
         assert [one.path.rsplit("/", 1)[1] for one in made.double.writes()] == ["start"]
 
 
+async def test_an_operation_that_may_not_be_followed_is_not_begun_over_and_over(tmp_path: Path) -> None:
+    """It failed, which only the operation says: the cluster is as before, and a second request would fail as the first did."""
+    async with installed(tmp_path) as made:
+        made.aks.power, made.cluster.faults.status = "Stopped", 503
+        made.aks.fails["Microsoft.ContainerService/managedClusters/start/action"] = ("InternalOperationError", "it did not start")
+        made.double.denied = {OPERATION_READ}
+        await made.alert()
+
+        await made.approve(await made.until("approval"))
+        ended = await made.until("cloud_state")  # what is left of the ladder refuses a cluster that is stopped
+
+        start = next(run for run in ended.runs if run.rung == "cluster.start")
+        assert str(start.outcome) == "failed"
+        assert [one.path.rsplit("/", 1)[1] for one in made.double.writes()] == ["start"]
+
+
 async def test_an_approval_to_abort_is_good_for_as_long_as_it_is_the_same_operation(tmp_path: Path) -> None:
     """A person takes minutes to answer: how old the operation is meanwhile makes no other plan of it."""
     kind = "Microsoft.ContainerService/managedClusters/write"
