@@ -24,7 +24,7 @@ ROUTED_WITHIN = 20.0
 """Seconds after which a delivery is left to the store: so long before the end of ``HELD`` that it is not routed here and claimed at once."""
 
 MOST = 1_000
-MOST_BYTES = 4 << 20
+MOST_BYTES = 2 << 20
 
 
 class Handing:

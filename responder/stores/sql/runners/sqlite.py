@@ -39,7 +39,7 @@ WITHIN = timedelta(seconds=20)
 """One operation with everything it waits for, as on PostgreSQL: a disk that hangs must keep no sender and no loop waiting for ever."""
 
 
-PAGES_KEPT_KIB = 8 << 10
+PAGES_KEPT_KIB = 4 << 10
 """Of the database in memory: alerts have random keys, and a storm's touch all pages of their index again and again."""
 
 CHECKPOINT_PAGES = 4_000
