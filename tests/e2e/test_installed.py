@@ -226,7 +226,9 @@ async def incidents_after_an_alert(here: Installation, instance: str, *, mode: s
 
 async def until_restarted(here: Installation) -> Any:
     try:
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(
+            120
+        ):  # its node's heart beats late on a busy machine, and a node that is not Ready holds the rung back
             while True:
                 found = await here.get("/apis/apps/v1/namespaces/shop/deployments/api")
                 if "restartedAt" in json.dumps(found["spec"]["template"]):
