@@ -33,7 +33,8 @@ async def opened(store: SqlStore, count: int, *, mode: Mode = Mode.ARMED, cluste
         alert = make.alert(labels={"alertname": "A", "n": str(number), "mode": str(mode)}, instance=f"{mode}/{number}")
         one = RoutedAlert(alert=alert, rules=("crash",), seeds=(seed,), pinned={digest: make.rule().document})
         await store.route([one], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
-    return list(await store.claim_incidents(owner="me", limit=count, lease=LEASE, own=()))
+    claimed = await store.claim_incidents(owner="me", limit=50, lease=LEASE, own=())
+    return [one for one in claimed if one.incident.id.startswith(f"inc-{mode}-")]
 
 
 def child(of: Claimed, parent: str = "parent-1", *, cause: str = "", **changes: object) -> Transition:
