@@ -39,7 +39,11 @@ def run(config: Path) -> None:
             loop = asyncio.get_running_loop()
             for one in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(one, parts.supervisor.stop)
-            await serve(parts, started=settled)
+
+            def started() -> None:
+                loop.call_later(SETTLED_AFTER, settled)
+
+            await serve(parts, started=started)
 
     runner = asyncio.run
     try:
@@ -55,6 +59,10 @@ def _one_heap() -> None:
     """Have all threads share one heap: glibc gives each its own, and what one of them frees of a storm's rows the others cannot use."""
     with contextlib.suppress(OSError, AttributeError):  # musl, macOS: they have no such setting
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+SETTLED_AFTER = 1.0
+"""Seconds from listening: the first look through everything takes a tenth of a second, for which whoever asks whether we are ready shall not wait."""
 
 
 def settled() -> None:
