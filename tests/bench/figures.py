@@ -299,6 +299,7 @@ def waiting(folder: Path, sizes: Sizes) -> list[Row]:
             here = folder / f"waiting-{count}"
             shutil.copytree(base, here)
             _fill(here / "responder.sqlite", count)
+        os.sync()  # else what was just written is brought to the disk while the first round waits for its own few pages
         for _ in range(sizes.rounds):
             for count, seen in found.items():
                 seen.append(_waited(folder / f"waiting-{count}", kubeconfig, count))
