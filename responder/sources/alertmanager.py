@@ -57,7 +57,7 @@ def plain(body: bytes, *, source_name: str) -> Normalised | None:
         sent = _DECODE(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if sent.truncatedAlerts:
+    if sent.truncatedAlerts or not sent.version:
         return None
     sender = f"{SourceKind.ALERTMANAGER}/{source_name}"
     alerts: list[Alert] = []
