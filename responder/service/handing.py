@@ -4,7 +4,7 @@ The store holds each for ``HELD``: nobody claims it meanwhile, and when this pro
 
 Never here: what is durable (the store), who is told (``intake``), routing.
 
-The decision a reader would question: a delivery in memory beside one in the store. Claiming and reading back cost a third of what a single alert costs.
+The decision a reader would question: a delivery in memory beside one in the store. Claiming and reading back cost a fifth of what a lone alert cost.
 For order's sake nothing is handed over while older deliveries may wait in the store. Only where one process has the store: replicas claim from it, so
 that whoever has time takes what came, and nothing waits for one that died.
 """

@@ -53,6 +53,7 @@ class Place:
 
     clock: FakeClock = field(default_factory=FakeClock)
     runner: CountingRunner = field(default_factory=CountingRunner)
+    most: int = 60
 
     def __post_init__(self) -> None:
         self.store = SqlStore(self.runner, self.clock)
@@ -60,7 +61,7 @@ class Place:
 
     def begin(self) -> None:
         """Begin a life of the process."""
-        way = Handing(self.clock)
+        way = Handing(self.clock, most=self.most)
         rulebook = SimpleNamespace(index=RuleIndex([]))
         contacts = Contacts(clock=self.clock)
         self.intake = Intake(store=self.store, clock=self.clock, handing=way)
@@ -138,7 +139,7 @@ async def test_what_comes_after_a_full_way_does_not_overtake_what_went_by_the_st
     monkeypatch.setattr(router, "BATCH", 1)
     monkeypatch.setattr(router, "MOST_CLAIMED", 1)
     await place.router.route_due()
-    for number in range(handing.MOST):
+    for number in range(place.most):
         await place.post(number)
     await place.post(-1)
     await place.post(-2)
