@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Connection, bindparam, distinct, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from responder.model.incident import EntryKind, Incident, Phase, SignalKind
 from responder.model.reason import Reason
@@ -18,13 +18,21 @@ S = tables.signals
 OVER = ("recovered", "closed")
 _UNCLOSED = select(T.c.id, T.c.phase, T.c.state, T.c.state_v).where(T.c.key == bindparam("key_"), tables.UNCLOSED)
 MOST_COUNTED = 1_000
-"""Targets that share a symptom, for a child: it must know whether they are a storm, and their parent counts them all."""
+"""Targets that share a symptom: what matters is whether they are a storm. How many wait for their parent is counted whole."""
 
 _LATELY = select(func.count()).select_from(
     select(T.c.target)
     .where(
         T.c.cluster == bindparam("cluster_"), T.c.symptom == bindparam("symptom_"), T.c.mode == bindparam("mode_"),
         T.c.opened_at > bindparam("since"),
+    )
+    .distinct().limit(MOST_COUNTED).subquery()
+)  # fmt: skip
+_OPENED = select(func.count()).select_from(
+    select(T.c.target)
+    .where(
+        T.c.cluster == bindparam("cluster_"), T.c.symptom == bindparam("symptom_"), T.c.mode == bindparam("mode_"),
+        T.c.opened_at > bindparam("since"), T.c.phase.not_in(OVER),
     )
     .distinct().limit(MOST_COUNTED).subquery()
 )  # fmt: skip
@@ -121,16 +129,11 @@ def _since(db: Connection, now: int, one: Incident, window: timedelta) -> int:
 
 
 def storm(db: Connection, now: int, parent: Incident, window: timedelta) -> StormCounts:
-    """Count how a storm stands."""
+    """Count how a storm stands; of each symptom at most ``MOST_COUNTED`` targets that opened."""
     since = _since(db, now, parent, window)
     symptoms = [symptom for symptom in map(storms.symptom_of, parent.causes) if symptom]
-    opened = {}
-    if symptoms:
-        query = select(T.c.symptom, func.count(distinct(T.c.target))).where(
-            T.c.cluster == parent.cluster, T.c.symptom.in_(symptoms), T.c.mode == str(parent.mode), T.c.opened_at > since,
-            T.c.phase.not_in(OVER),
-        )  # fmt: skip
-        opened = {str(symptom): int(count) for symptom, count in db.execute(query.group_by(T.c.symptom))}
+    asked = {"cluster_": parent.cluster, "mode_": str(parent.mode), "since": since}
+    opened = {one: int(db.execute(_OPENED, {**asked, "symptom_": one}).scalar() or 0) for one in symptoms}
     waiting = select(T.c.symptom, func.count()).where(
         T.c.parent == parent.id, T.c.parent != "", T.c.phase.in_([str(Phase.WAITING), str(Phase.OPEN)])
     )
