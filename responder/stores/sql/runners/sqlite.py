@@ -39,11 +39,11 @@ WITHIN = timedelta(seconds=20)
 """One operation with everything it waits for, as on PostgreSQL: a disk that hangs must keep no sender and no loop waiting for ever."""
 
 
-PAGES_KEPT_KIB = 4 << 10
+PAGES_KEPT_KIB = 8 << 10
 """Of the database in memory: alerts have random keys, and a storm's touch all pages of their index again and again."""
 
-CHECKPOINT_PAGES = 4_000
-"""Of 4 KiB, four times SQLite's own: a page that a storm writes twenty times is then copied from the log into the file once and not twenty times."""
+CHECKPOINT_PAGES = 8_000
+"""Of 4 KiB, eight times SQLite's own: a page that a storm writes twenty times is then copied from the log into the file once and not twenty times."""
 
 LEASES: frozenset[Callable[..., Any]] = frozenset(
     {deliveries.claim, routing.due_instances, incidents.claim, incidents.renew, outbox.claim, replicas.beat}
