@@ -24,7 +24,7 @@ COLUMNS = ("name", "status", "why", "started_at", "seen_at", "wake_at", "inciden
 
 
 class _Rest(msgspec.Struct, array_like=True, gc=False, frozen=True):
-    """What no statement asks for; ``first_seen_at`` is None where it is the same as ``seen_at``."""
+    """What no statement asks for, in the order of ``body``; ``first_seen_at`` is None where it is the same as ``seen_at``."""
 
     source: str
     source_name: str
@@ -49,7 +49,7 @@ def body(one: Instance) -> bytes:
     """Return what is stored of an instance beside its columns."""
     first = None if one.first_seen_at == one.seen_at else one.first_seen_at
     return _ENCODE(
-        _Rest(
+        (
             one.source,
             one.source_name,
             one.severity,
@@ -70,7 +70,7 @@ def body(one: Instance) -> bytes:
 def new_body(alert: Alert, rules: tuple[str, ...], now: datetime) -> bytes:
     """Return the same of ``grouping.begun``, without making it."""
     return _ENCODE(
-        _Rest(
+        (
             alert.source,
             alert.source_name,
             alert.severity,

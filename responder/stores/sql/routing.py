@@ -199,7 +199,7 @@ class _Batch:
             "",
             self._began(alert.started_at),
             self.now,
-            not_before(routed.wake_at),
+            None if routed.wake_at is None else not_before(routed.wake_at),
             armed,
             shadow,
             new_body(alert, routed.rules, self.at),
