@@ -184,11 +184,21 @@ async def test_a_drain_that_was_begun_before_the_floor_was_reached_stops_and_lea
     held_back = {name for name in world.names for pod in world.cluster.pods("shop", name) if pod["spec"].get("nodeName") == first}
     assert held_back, "the first node carries a pod"
     for name in held_back:
+        world.cluster.storage.create(  # it would make an eviction possible, if any node took it: a budget without hope is not waited for
+            "v1/pods",
+            {
+                "metadata": {"name": f"{name}-spare", "namespace": "shop", "labels": {"app": f"{name}-spare"}},
+                "spec": {"nodeSelector": {"no": "such"}, "containers": [{"name": "app", "image": f"shop/{name}:1"}]},
+            },
+        )
         world.cluster.storage.create(
             "policy/v1/poddisruptionbudgets",
             {
                 "metadata": {"name": name, "namespace": "shop"},
-                "spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": name}}},
+                "spec": {
+                    "minAvailable": 2,
+                    "selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": [name, f"{name}-spare"]}]},
+                },
             },
         )
     world.cluster.silence(first)
