@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from responder.model.incident import EntryKind, Mode, Phase
 from responder.model.reason import Reason
+from responder.service import targeting
 from tests.scenario.conftest import World
 
 API = {"namespace": "shop", "deployment": "api"}
@@ -97,8 +98,11 @@ async def test_a_rule_in_shadow_writes_nothing_and_says_what_it_would_have_done(
     assert [one.mode for one in await world.incidents(mode=Mode.SHADOW)] == [Mode.SHADOW]
 
 
-async def test_a_hanging_cluster_delays_no_sender_and_three_workloads_become_three_incidents(world: World) -> None:
-    """Intake asks no cluster: 40 alerts for 3 workloads, posted twice at once, are answered within a second."""
+async def test_a_hanging_cluster_delays_no_sender_and_three_workloads_become_three_incidents(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Intake asks no cluster: 40 alerts for 3 workloads, posted twice at once, are answered while all look-ups still wait for their end."""
+    monkeypatch.setattr(targeting, "RESOLVE_WITHIN", timedelta(seconds=9))
     await world.start()
     for name in ("a", "b", "c"):
         world.cluster.deployment("shop", name, image=f"shop/{name}:1")
@@ -110,12 +114,8 @@ async def test_a_hanging_cluster_delays_no_sender_and_three_workloads_become_thr
         for n in range(40)
     ]
 
-    async def post(name: str, labels: dict[str, str]) -> tuple[int, float]:
-        began = time.perf_counter()
-        code = await world.alert(name, starts_at=at, **labels)
-        return code, time.perf_counter() - began
-
-    answers = await asyncio.gather(*(post(name, labels) for name, labels in posts * 2))
+    async with asyncio.timeout(8):
+        answers = await asyncio.gather(*(world.alert(name, starts_at=at, **labels) for name, labels in posts * 2))
     await world.until(lambda: _routed(world, 40), within=20)
     world.cluster.release()
 
@@ -126,8 +126,7 @@ async def test_a_hanging_cluster_delays_no_sender_and_three_workloads_become_thr
     await world.until(settled, within=30)
     held = [len(await world.parts.store.held(one.id)) for one in await world.incidents() if one.phase is not Phase.CLOSED]
     assert sum(held) == 40
-    assert {code for code, _ in answers} == {202}
-    assert max(seconds for _, seconds in answers) < 1.0
+    assert set(answers) == {202}
     assert world.cluster.tried == []
 
 
