@@ -222,12 +222,16 @@ def posted(load: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def quiet(one: Running, *, within: float = 60) -> None:
-    """Wait until what a service does after its start is over: a second with less than a tenth of a core."""
-    last, ends_at = cpu_seconds(one.pid), time.perf_counter() + within
+    """Wait until what a service does after its start is over: three seconds in a row, each with less than a tenth of a core.
+
+    One is not enough: a second after it listens it looks through what its start made.
+    """
+    last, calm, ends_at = cpu_seconds(one.pid), 0, time.perf_counter() + within
     while time.perf_counter() < ends_at:
         time.sleep(1)
         now = cpu_seconds(one.pid)
-        if now - last < 0.1:
+        calm = calm + 1 if now - last < 0.1 else 0
+        if calm == 3:
             return
         last = now
 
