@@ -224,6 +224,7 @@ class Fleet:
                 except TimeoutError:
                     one.send(signal.SIGKILL)
                     await one.ended()
+        await asyncio.sleep(0.25)  # what the ended processes left half open is closed by the loop before it ends itself
 
 
 def alert(

@@ -297,7 +297,7 @@ async def server_side_apply(c: Caller) -> None:
     await c.see("PATCH", f"{path}?fieldManager=one", applied(image="web:3"), kind=APPLY)
     found = await c.get(path)
     c.say(
-        f"{[(one['manager'], one['operation'], one.get('subresource', '')) for one in found['metadata']['managedFields'] if one['manager'] != 'kube-controller-manager']}"
+        f"{sorted((one['manager'], one['operation'], one.get('subresource', '')) for one in found['metadata']['managedFields'] if one['manager'] != 'kube-controller-manager')}"
     )
     mine = next(one for one in found["metadata"]["managedFields"] if one["manager"] == "one")
     c.say(json.dumps(mine["fieldsV1"], sort_keys=True))
