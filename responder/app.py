@@ -546,7 +546,7 @@ def _assemble(
         base_url=base_url,
         sped_up=settings.clock,
     )
-    handing = Handing(clock) if settings.store.kind == "sqlite" else None
+    handing = Handing() if settings.store.kind == "sqlite" else None
     router = Router(
         store=store,
         clock=clock,
@@ -559,7 +559,7 @@ def _assemble(
     )
     foresight = Foresight(
         clock=clock,
-        sources=SOURCES,
+        read=read,
         rulebook=rulebook,
         targeting=targeting,
         reader=reader,

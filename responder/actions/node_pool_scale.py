@@ -156,9 +156,8 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
     if current != before:
         said = f"pool {name} has {current}, planned from {before} to {after}"
         return End(outcome=Outcome.REFUSED, reason=Reason.FOREIGN_ACTIVITY, detail=said)
-    if (
-        pool.provisioning_state != "Succeeded"
-    ):  # as it was when this was planned: a change has failed since, ours if a crash lost its token
+    # Planned while it was Succeeded: a change has failed since, ours if a crash lost its token.
+    if pool.provisioning_state != "Succeeded":
         said = f"pool {name} is {pool.provisioning_state} at {current}, planned to {after}"
         return End(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=said)
     if cloud.operation is not None:

@@ -12,14 +12,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-import msgspec
-
 from responder.model.alert import Alert, AlertStatus, SourceKind
 from responder.model.errors import ResponderError
 from responder.model.storing import NewDelivery
 from responder.model.target import TargetKind
 from responder.policy.entitlement import Entitlement, overreach
-from responder.ports import Clock, Understands
+from responder.ports import Clock, Reads
 from responder.service.reading import Reader
 from responder.service.router import ready_rules
 from responder.service.rulebook import Rulebook
@@ -44,14 +42,14 @@ class Foresight:
         self,
         *,
         clock: Clock,
-        sources: Mapping[SourceKind, Understands],
+        read: Reads,
         rulebook: Rulebook,
         targeting: Targeting,
         reader: Reader,
         entitlements: Mapping[str, Entitlement] | None = None,
     ) -> None:
         self._clock = clock
-        self._sources = sources
+        self._read = read
         self._rulebook = rulebook
         self._targeting = targeting
         self._reader = reader
@@ -83,8 +81,8 @@ class Foresight:
                 continue  # whatever it is, the router meets it too, and tells
 
     async def _look(self, delivery: NewDelivery) -> None:
-        made = self._sources[SourceKind(delivery.source)](
-            msgspec.json.decode(delivery.body), source_name=delivery.source_name, received_at=delivery.received_at
+        made = self._read(
+            SourceKind(delivery.source), delivery.body, source_name=delivery.source_name, received_at=delivery.received_at
         )
         for alert in self._new(made.alerts):
             entitled = self._entitlements.get(alert.source_name)

@@ -1,6 +1,6 @@
 """Deliveries on their way from the intake to the router of the same process: stored, and not read back from the store to be routed.
 
-The store holds each for ``HELD``: nobody claims it meanwhile, and when this process dies or falls behind, it is claimed like any other afterwards.
+The store holds each for ``HELD``: it is not claimed meanwhile, and when this process dies it is claimed like any other afterwards.
 
 Never here: what is durable (the store), who is told (``intake``), routing.
 
@@ -11,30 +11,24 @@ that whoever has time takes what came, and nothing waits for one that died.
 
 from __future__ import annotations
 
-from collections import deque
 from datetime import timedelta
 
 from responder.model.storing import Delivery
-from responder.ports import Clock
 
 HELD = timedelta(seconds=30)
-"""As long as a claim."""
+"""As long as a claim. One that waits here for longer is claimed too, by the same router, which takes it for the one that it is."""
 
-ROUTED_WITHIN = 20.0
-"""Seconds after which a delivery is left to the store: so long before the end of ``HELD`` that it is not routed here and claimed at once."""
-
-MOST = 1_000
+MOST = 4_000
 MOST_BYTES = 2 << 20
 
 
 class Handing:
     """The deliveries under way, in the order in which they were stored; bounded by count and bytes."""
 
-    def __init__(self, clock: Clock, *, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
-        self._clock = clock
+    def __init__(self, *, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        self._waiting: deque[tuple[float, Delivery]] = deque()
+        self._waiting: list[Delivery] = []
         self._count = 0
         self._bytes = 0
         self._caught_up = False
@@ -55,19 +49,15 @@ class Handing:
         self._count -= 1
         self._bytes -= size
 
-    def put(self, delivery: Delivery, *, since: float) -> None:
-        """Hand a delivery over that room was taken for; ``since``: boot time before it was stored."""
-        self._waiting.append((since, delivery))
+    def put(self, delivery: Delivery) -> None:
+        """Hand a delivery over that room was taken for."""
+        self._waiting.append(delivery)
 
     def take(self) -> list[Delivery]:
-        """Take what waits, oldest first, but for what waited so long that the store gives it to somebody soon."""
-        if not self._waiting:
-            return []
-        late = self._clock.boottime() - ROUTED_WITHIN
-        taken = [delivery for since, delivery in self._waiting if since >= late]
-        for _, delivery in self._waiting:
+        """Take what waits, oldest first."""
+        taken, self._waiting = self._waiting, []
+        for delivery in taken:
             self.free(len(delivery.body))
-        self._waiting.clear()
         return taken
 
     def mark(self) -> int:

@@ -140,7 +140,6 @@ class Intake:
 
     async def _handed(self, delivery: NewDelivery, handing: Handing) -> bool:
         """Store a delivery and hand it to the router; room has been taken for it."""
-        since = self._clock.boottime()
         kept: Delivery | None = None
         try:
             kept = await self._store.accept_held(delivery)
@@ -149,7 +148,7 @@ class Intake:
                 handing.free(len(delivery.body))
         if kept is None:
             return False
-        handing.put(kept, since=since)
+        handing.put(kept)
         return True
 
     def _retry_key(self, now: datetime, source: str, source_name: str, body: bytes, headers: Mapping[str, str]) -> str:

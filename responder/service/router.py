@@ -230,7 +230,7 @@ class Router:
         return len(deliveries) + len(due)
 
     async def _claimed(self) -> Sequence[Delivery]:
-        """Claim what waits to be routed; in a storm, give it time to become many."""
+        """Claim what waits to be routed, in the order in which it was stored; in a storm, give it time to become many."""
         if not self._behind and max(self._before, self._lately) >= MANY and self._clock.boottime() - self._came < CALM:
             await self._clock.sleep(GATHER)
         handed = self._handing.take() if self._handing is not None else []
@@ -247,7 +247,8 @@ class Router:
         self._behind = last == BATCH
         if self._handing is not None and not self._behind:
             self._handing.caught_up(mark)
-        return [*handed, *claimed]
+        both = {one.id: one for one in (*claimed, *handed)}  # one that was not routed within its hold is both
+        return [both[number] for number in sorted(both)]
 
     async def _all(self, deliveries: Sequence[Delivery]) -> None:
         """Understand deliveries, and route as many together as one transaction may hold."""

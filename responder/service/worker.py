@@ -205,9 +205,8 @@ class Worker:
             denied = None
             if decision.capture:
                 decision = await self._with_evidence(held, decision)
-                if not (
-                    decision.tells or decision.finished or decision.release
-                ):  # the evidence is kept; that it is, with what is decided by it
+                # The evidence is stored; that it is, is stored with what is decided by it.
+                if not (decision.tells or decision.finished or decision.release):
                     held.incident, told = decision.incident, (*told, *decision.entries)
                     continue
             committed_incident = held.incident

@@ -61,7 +61,7 @@ class Place:
 
     def begin(self) -> None:
         """Begin a life of the process."""
-        way = Handing(self.clock, most=self.most)
+        way = Handing(most=self.most)
         rulebook = SimpleNamespace(index=RuleIndex([]))
         contacts = Contacts(clock=self.clock)
         self.intake = Intake(store=self.store, clock=self.clock, handing=way)
@@ -130,6 +130,20 @@ async def test_a_delivery_that_could_not_be_stored_as_routed_is_routed_when_its_
     place.clock.at += handing.HELD
 
     assert await place.router.route_due() == 1
+
+
+async def test_what_waited_longer_than_its_hold_is_routed_once_and_before_what_came_later(place: Place) -> None:
+    """The router stood still for a minute: the store gives it what it has in hand, and it takes each once, firing before resolved."""
+    await place.router.route_due()
+    await place.post(1)
+    place.clock.at += 2 * handing.HELD
+    await place.post(1, "resolved")
+
+    assert await place.router.route_due() == 2
+
+    (one,) = await place.store.instances(why=None, firing=False, limit=10)
+    assert (one.status, one.count) == (AlertStatus.RESOLVED, 2)
+    assert await place.waiting() == 0
 
 
 async def test_what_comes_after_a_full_way_does_not_overtake_what_went_by_the_store(

@@ -34,7 +34,9 @@ class Shared:
         if held is None or now - held[0] >= SHARED_FOR or _failed(held[1]):
             if len(self._kept) >= MOST_SHARED:
                 self._kept = {key: one for key, one in self._kept.items() if now - one[0] < SHARED_FOR}
-            held = self._kept[name] = (now, asyncio.ensure_future(read()))
+            reading = asyncio.ensure_future(read())
+            reading.add_done_callback(_failed)  # looked at, also when everybody who waited for it is gone
+            held = self._kept[name] = (now, reading)
             asyncio.get_running_loop().call_later(SHARED_FOR.total_seconds(), self._forget, name, held)
         return cast("T", await asyncio.shield(held[1]))
 

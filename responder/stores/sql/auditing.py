@@ -53,9 +53,7 @@ def _no_wake_up(db: Connection, now: int) -> int:
 def _leased_too_long(db: Connection, now: int) -> int:
     I = tables.incidents  # noqa: N806, E741
     late = I.c.lease_until > now + span(LONGEST_LEASE)
-    held = I.c.lease_until > literal_column(
-        "0"
-    )  # as the index of those that are held says it: the many that nobody holds are not looked at
+    held = I.c.lease_until > literal_column("0")  # as the index says it: the many that nobody holds are not looked at
     ids = list(db.execute(select(I.c.id).where(tables.UNCLOSED, held, late).order_by(I.c.lease_until).limit(AT_ONCE)).scalars())
     if ids:
         db.execute(update(I).where(I.c.id.in_(ids)).values(lease_until=now))

@@ -85,8 +85,8 @@ async def place() -> AsyncIterator[Place]:
     reader = Reader(views={"prod": cluster}, store=store, clock=clock, catalogue=make.CATALOGUE)  # type: ignore[dict-item] # reads only
     alerts: list[Alert] = []
 
-    def source(body: Any, *, source_name: str, received_at: datetime) -> Normalised:
-        del body, source_name, received_at
+    def source(kind: SourceKind, body: bytes, *, source_name: str, received_at: datetime) -> Normalised:
+        del kind, body, source_name, received_at
         if not alerts:
             raise ValueError("not understood")
         return Normalised(alerts=tuple(alerts), understood=True)
@@ -97,7 +97,7 @@ async def place() -> AsyncIterator[Place]:
 
     foresight = Foresight(
         clock=clock,
-        sources={SourceKind.ALERTMANAGER: source},
+        read=source,
         rulebook=cast("Rulebook", SimpleNamespace(index=RuleIndex([make.rule()]))),
         targeting=cast("Targeting", Finds()),
         reader=reader,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from responder.model.storing import Delivery
-from responder.service.handing import HELD, ROUTED_WITHIN, Handing
+from responder.service.handing import Handing
 from tests import builders as make
-from tests.fakes.clock import FakeClock
 
 
 def delivery(number: int, body: bytes = b"{}") -> Delivery:
     return Delivery(id=number, source="s", source_name="n", body=body, received_at=make.NOON)
 
 
-def opened(clock: FakeClock | None = None, **bounds: int) -> Handing:
-    handing = Handing(clock or FakeClock(), **bounds)
+def opened(**bounds: int) -> Handing:
+    handing = Handing(**bounds)
     handing.caught_up(handing.mark())
     return handing
 
@@ -23,7 +22,7 @@ def test_what_was_stored_first_is_taken_first_and_once() -> None:
     handing = opened()
     for number in (1, 2, 3):
         assert handing.reserve(2)
-        handing.put(delivery(number), since=make.NOON.timestamp())
+        handing.put(delivery(number))
 
     assert [one.id for one in handing.take()] == [1, 2, 3]
     assert handing.take() == []
@@ -31,7 +30,7 @@ def test_what_was_stored_first_is_taken_first_and_once() -> None:
 
 def test_nothing_is_handed_over_before_the_store_was_found_to_hold_none() -> None:
     """After a start, older deliveries may wait there; a newer one must not overtake them."""
-    handing = Handing(FakeClock())
+    handing = Handing()
 
     assert not handing.reserve(1)
     handing.caught_up(handing.mark())
@@ -67,19 +66,5 @@ def test_room_is_free_again_when_what_was_handed_over_is_taken() -> None:
     for number in range(3):
         for place in range(2):
             assert handing.reserve(2)
-            handing.put(delivery(2 * number + place), since=make.NOON.timestamp())
+            handing.put(delivery(2 * number + place))
         assert len(handing.take()) == 2
-
-
-def test_what_waited_until_the_store_gives_it_to_another_is_not_routed_here() -> None:
-    """A process that stood still for a minute has been overtaken by the claim of whoever looked."""
-    clock = FakeClock()
-    handing = opened(clock)
-    assert handing.reserve(2)
-    handing.put(delivery(1), since=clock.boottime())
-    clock.forward(seconds=ROUTED_WITHIN + 1)
-    assert handing.reserve(2)
-    handing.put(delivery(2), since=clock.boottime())
-
-    assert [one.id for one in handing.take()] == [2]
-    assert HELD.total_seconds() > ROUTED_WITHIN
