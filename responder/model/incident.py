@@ -317,7 +317,7 @@ class Incident:
     drill: bool = False
 
 
-class Instance(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
+class Instance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One firing as the store holds it: an alert with what became of it.
 
     Attributes:

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
-from msgspec import structs
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from responder import __version__
@@ -131,7 +130,7 @@ class Api:
         listed = await self._store.instances(
             why=Reason(why) if why else None, firing=request.query.get("firing") == "true", limit=_limit(request)
         )
-        return _json({"alerts": [structs.asdict(one) for one in listed]})
+        return _json({"alerts": listed})
 
     async def deliveries(self, request: web.Request) -> web.Response:
         """GET /v1/deliveries?state=not_understood."""
