@@ -31,7 +31,11 @@ def table(kept: dict[str, Any]) -> str:
             lines.append(f"| {row['figure']} | {row['seen']} | {row['goal']} | {met} |")
     rounds = sorted({one["sizes"]["rounds"] for one in kept.values()})
     runs = sorted({one["at"][:10] for one in kept.values()})
-    said = "one round each" if rounds == [1] else f"medians of {' to '.join(map(str, rounds))} interleaved rounds (latency, kill -9 and the steady load: one run)"
+    said = (
+        "one round each"
+        if rounds == [1]
+        else f"medians of {' to '.join(map(str, rounds))} interleaved rounds (latency, kill -9 and the steady load: one run)"
+    )
     return (
         "\n".join(lines)
         + f"\n\nRun {', '.join(runs)}, {said}, on two cores that others used too; the floor is `tests/bench/floor.py`: the least that any service must do "
