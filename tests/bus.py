@@ -79,7 +79,7 @@ class World:
             yield source
         finally:
             source.stop()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await task
 
     async def stored(self) -> list[Delivery]:
@@ -111,7 +111,7 @@ async def bus_world() -> AsyncIterator[World]:
         await store.close()
 
 
-async def until(holds: Callable[[], Any], *, within: float = 25.0) -> None:
+async def until(holds: Callable[[], Any], *, within: float = 90.0) -> None:
     async with asyncio.timeout(within):
         while True:
             found = holds()

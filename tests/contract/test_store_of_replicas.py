@@ -445,7 +445,7 @@ async def test_another_replica_hears_at_once_that_there_is_work(pair: tuple[SqlS
     """A hint: the poll of a second is the truth."""
     heard = asyncio.Event()
     pair[1].runner.on_notify = heard.set
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not heard.is_set():  # until its listener has connected
             await pair[0].set_mode(ModeRow(scope="global", mode=Mode.ARMED))
             await asyncio.sleep(0.05)

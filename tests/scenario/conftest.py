@@ -52,7 +52,7 @@ class World:
         started = asyncio.Event()
         task = asyncio.create_task(serve(self.app, started=started.set))
         self.stack.push_async_callback(self._stopped, task)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await started.wait()
 
     async def _stopped(self, task: asyncio.Task[None]) -> None:
@@ -99,7 +99,7 @@ class World:
         (one,) = await self.incidents()
         return one
 
-    async def until(self, holds: Callable[[], Any], *, within: float = 20.0) -> None:
+    async def until(self, holds: Callable[[], Any], *, within: float = 90.0) -> None:
         """Wait, in real seconds."""
         async with asyncio.timeout(within):
             while True:
@@ -110,7 +110,7 @@ class World:
                     return
                 await asyncio.sleep(0.03)
 
-    async def reaches(self, *phases: str, within: float = 25.0) -> Incident:
+    async def reaches(self, *phases: str, within: float = 90.0) -> Incident:
         """Wait until the only incident is in one of these phases."""
 
         async def there() -> bool:

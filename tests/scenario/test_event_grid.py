@@ -246,11 +246,11 @@ async def test_a_node_is_left_to_azure_while_it_maintains_the_cluster(grid: Worl
         found = await world.incidents()
         return len(found) == 1 and found[0].reason is Reason.FOREIGN_ACTIVITY
 
-    await world.until(waits, within=30)
+    await world.until(waits, within=90)
     waiting = await world.only()
     before = [one for one in world.cluster.writes if one.name == node]
     await world.call("POST", PATH, planned("Completed", at=world.clock.now().isoformat()))
-    await world.until(lambda: [one for one in world.cluster.writes if one.name == node], within=30)
+    await world.until(lambda: [one for one in world.cluster.writes if one.name == node], within=90)
 
     assert str(waiting.target) == f"node/{node}"
     assert "AKS maintenance has begun" in waiting.detail

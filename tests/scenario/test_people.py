@@ -109,7 +109,7 @@ async def test_a_raised_floor_is_given_back_at_recovery(world: World) -> None:
     await world.reaches("exhausted")
 
     world.cluster.behave("shop/api:1", type(CRASH)())
-    await world.reaches("recovered", within=40)
+    await world.reaches("recovered", within=90)
 
     await world.until(lambda: _floor(world) == 2)
     assert await world.parts.store.owed() == []

@@ -48,8 +48,8 @@ async def test_a_crash_that_nothing_cures_is_paged_level_by_level_until_somebody
     await world.crashing(cured_by_restart=False)
     await world.alert("KubePodCrashLooping", **API)
 
-    incident = await world.reaches("exhausted", within=40)
-    await world.until(lambda: len(world.pagerduty.incidents) == 2, within=20)
+    incident = await world.reaches("exhausted", within=90)
+    await world.until(lambda: len(world.pagerduty.incidents) == 2, within=90)
     code, _, _ = await world.call("POST", f"/v1/incidents/{incident.id}/acknowledge", {})
     details = world.pagerduty.received[0]["payload"]["custom_details"]
 
@@ -114,16 +114,16 @@ async def test_a_hanging_cluster_delays_no_sender_and_three_workloads_become_thr
         for n in range(40)
     ]
 
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         answers = await asyncio.gather(*(world.alert(name, starts_at=at, **labels) for name, labels in posts * 2))
-    await world.until(lambda: _routed(world, 40), within=20)
+    await world.until(lambda: _routed(world, 40), within=90)
     world.cluster.release()
 
     async def settled() -> bool:
         found = [one for one in await world.incidents() if one.phase is not Phase.CLOSED]
         return sorted(one.target.name for one in found) == ["a", "b", "c"]
 
-    await world.until(settled, within=30)
+    await world.until(settled, within=90)
     held = [len(await world.parts.store.held(one.id)) for one in await world.incidents() if one.phase is not Phase.CLOSED]
     assert sum(held) == 40
     assert set(answers) == {202}
@@ -241,7 +241,7 @@ async def test_many_targets_with_one_symptom_are_one_page_and_no_restart(world: 
     for name in names:
         await world.alert("KubePodCrashLooping", namespace="shop", deployment=name)
 
-    await world.until(lambda: _storm(world), within=30)
+    await world.until(lambda: _storm(world), within=90)
     await world.until(lambda: len(world.pagerduty.received) >= 1)
     assert world.cluster.tried == []
     assert {one["payload"]["class"] for one in world.pagerduty.received if one["event_action"] == "trigger"} == {"responder"}

@@ -254,7 +254,7 @@ async def test_stopping_settles_what_is_in_hand_and_gives_back_the_rest(world: W
     await until(lambda: world.gate.asked >= 4)
 
     source.stop()
-    async with asyncio.timeout(12):
+    async with asyncio.timeout(30):
         await task
 
     assert (len(world.queue.ready), len(world.queue.locked), world.queue.completed.total()) == (4, 0, 0)

@@ -24,7 +24,7 @@ async def test_a_crash_loop_is_found_restarted_and_proven_without_anybodys_alert
     await world.start()
 
     await world.crashing(cured_by_restart=True)
-    incident = await world.reaches("recovered", within=40)
+    incident = await world.reaches("recovered", within=90)
 
     assert [(run.rung, str(run.outcome)) for run in incident.runs if not run.skipped] == [("workload.restart", "done")]
     held = await world.parts.store.held(incident.id)
@@ -34,7 +34,7 @@ async def test_a_crash_loop_is_found_restarted_and_proven_without_anybodys_alert
     async def over() -> bool:
         return not await firing(world)
 
-    await world.until(over, within=40)
+    await world.until(over, within=90)
 
 
 @pytest.mark.slow
@@ -47,7 +47,7 @@ async def test_what_ended_while_nobody_watched_is_over_after_the_start(world: Wo
     async def found() -> bool:
         return ("KubePodCrashLooping", "kubernetes") in await firing(world)
 
-    await world.until(found, within=30)
+    await world.until(found, within=90)
     await world.stop()
     world.cluster.behave("shop/api:1", HEALTHY)
     await world.start()
@@ -55,7 +55,7 @@ async def test_what_ended_while_nobody_watched_is_over_after_the_start(world: Wo
     async def over() -> bool:
         return not await found()
 
-    await world.until(over, within=40)
+    await world.until(over, within=90)
 
 
 async def test_an_api_server_that_hangs_is_an_alert_and_ends_nothing(world: World) -> None:
@@ -70,13 +70,13 @@ async def test_an_api_server_that_hangs_is_an_alert_and_ends_nothing(world: Worl
     async def down() -> bool:
         return ("KubeAPIDown", "kubernetes") in await firing(world)
 
-    await world.until(looping, within=30)
+    await world.until(looping, within=90)
     world.cluster.faults.hang = True
-    await world.until(down, within=30)
+    await world.until(down, within=90)
     assert await looping(), "what cannot be seen is not over"
     world.cluster.faults.hang = False
 
     async def up() -> bool:
         return not await down()
 
-    await world.until(up, within=30)
+    await world.until(up, within=90)

@@ -106,7 +106,7 @@ async def following(script: Script, folder: Path, *, silent_for: float = 30) -> 
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(60):
         while not holds():
             await asyncio.sleep(0.01)
 
