@@ -14,6 +14,7 @@ from typing import Any
 from responder.actions import nodes as on_node
 from responder.actions.failing import fails, live
 from responder.model.action import Plan
+from responder.model.cloud import SETTLED
 from responder.model.cluster import NodeSnapshot, Snapshot
 from responder.model.health import Ruling, Verdict
 from responder.model.reason import Reason
@@ -314,13 +315,25 @@ def cloud_activity(snapshot: Snapshot | None, *, actions: Sequence[str]) -> Verd
         return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
     if "cloud" in snapshot.gaps:
         return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"ARM was not read: {snapshot.gaps['cloud']}")
-    busy = snapshot.cloud.operation if snapshot.cloud is not None else None
-    if busy is None or (busy.on and busy.on != snapshot.node.node.pool):
+    cloud = snapshot.cloud
+    if cloud is None:
         return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
-    where = f"pool {busy.on}" if busy.on else "the cluster"
-    return Verdict(
-        Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, f"AKS: {where} is {busy.name}" + (f", begun by {busy.by}" if busy.by else "")
-    )
+    # Not ``cloud.operation`` alone: that is one operation, and while a cluster is upgraded its pools are too, one after the other.
+    pool = cloud.pool(snapshot.node.node.pool)
+    working: list[tuple[str, str]] = []
+    if pool is not None and not pool.settled:
+        working.append((pool.name, pool.provisioning_state))
+    if cloud.provisioning_state and cloud.provisioning_state not in SETTLED:
+        working.append(("", cloud.provisioning_state))
+    busy = cloud.operation
+    if busy is not None and busy.on in {"", snapshot.node.node.pool}:
+        working.append((busy.on, busy.name))
+    if not working:
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    on, state = working[0]
+    where = f"pool {on}" if on else "the cluster"
+    by = f", begun by {busy.by}" if busy is not None and busy.by and busy.on == on else ""
+    return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, f"AKS: {where} is {state}{by}")
 
 
 def fresh(read_at: datetime | None, *, now: datetime) -> Verdict:

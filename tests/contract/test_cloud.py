@@ -260,6 +260,14 @@ async def _nothing() -> None:
     return None
 
 
+async def test_a_cluster_is_never_put_back_without_a_precondition(made: Azure) -> None:
+    """Reconciling PUTs what was just read: between the two somebody may have changed it, and ARM is asked to refuse then."""
+    await made.cloud.write(verb(Verb.CLUSTER_RECONCILE), within=WITHIN)
+
+    (put,) = made.double.writes()
+    assert {name.lower(): value for name, value in put.headers.items()}["if-match"].strip('"')
+
+
 async def test_a_second_operation_is_refused_as_occupied(made: Azure) -> None:
     """409 OperationNotAllowed, which the SDK calls ResourceExistsError."""
     await made.cloud.write(scale(4), within=WITHIN)

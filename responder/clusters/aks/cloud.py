@@ -310,7 +310,10 @@ class AksCloud:
                     )
                 return await client.managed_clusters.begin_abort_latest_operation(self._group, self._cluster, **options)
             case Verb.CLUSTER_RECONCILE:
-                body = await client.managed_clusters.get(self._group, self._cluster) if token is None else {}
+                body = {}
+                if token is None:  # never without a precondition: a PUT of what was read would take a change of somebody else back
+                    body = await client.managed_clusters.get(self._group, self._cluster)
+                    options |= {"etag": options.get("etag") or body.e_tag, "match_condition": core.MatchConditions.IfNotModified}
                 return await client.managed_clusters.begin_create_or_update(self._group, self._cluster, body, **options)
             case _:
                 raise RejectedError("not a write of the cloud", system=SYSTEM, operation=str(write.verb), target=self.name)

@@ -31,6 +31,9 @@ POWER = {
     "stopped": Life.STOPPED,
     "deallocated": Life.STOPPED,
 }
+NO_WORK = ("listcluster", "listcredential", "runcommand", "commandresults")
+"""Parts of the names of actions on a cluster that change no state of it. Source: Microsoft.ContainerService, resource provider operations."""
+
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -175,7 +178,7 @@ def began(busy: OperationSnapshot, told: Any, resource_id: str, *, ours: str) ->
         ours: Our client id.
     """
     mine = resource_id.lower()
-    events = [one for one in told.get("value") or [] if str(one.get("resourceId", "")).lower().startswith(mine)]
+    events = [one for one in told.get("value") or [] if _works_on(one, mine, busy.on.lower())]
     events.sort(key=lambda one: str(one.get("eventTimestamp", "")))
     ended = {one.get("correlationId") for one in events if _word(one, "status") in {"Succeeded", "Failed", "Canceled"}}
     open_ones = [
@@ -198,6 +201,18 @@ def began(busy: OperationSnapshot, told: Any, resource_id: str, *, ours: str) ->
         by=str(first.get("caller", "")),
         ours=bool(ours) and application == ours,
     )
+
+
+def _works_on(event: Mapping[str, Any], cluster_id: str, pool_name: str) -> bool:
+    """Tell whether an event can be of an operation at work: on the cluster, or on the pool that is meant (any, when none is).
+
+    Our own asking for credentials and running a command are POSTs, and so in the log under our own name, open for a while: neither is at work on anything,
+    and taking one for the operation would make somebody's upgrade ours. What hangs on a cluster (diagnostic settings, locks) is none of it.
+    """
+    where, _, pool = str(event.get("resourceId", "")).lower().rstrip("/").partition("/agentpools/")
+    if where != cluster_id or (pool and pool_name and pool != pool_name):
+        return False
+    return not any(one in _word(event, "operationName").lower() for one in NO_WORK)
 
 
 def _word(event: Mapping[str, Any], field: str) -> str:

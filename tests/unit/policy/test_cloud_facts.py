@@ -256,11 +256,21 @@ def test_the_cluster_that_hosts_us_is_never_acted_on_as_a_cluster() -> None:
         (node(cloud=cloud(operation=OperationSnapshot(name="Upgrading"))), Ruling.REFUSE),
         (node(cloud=cloud(operation=OperationSnapshot(name="Upgrading", on="work"))), Ruling.REFUSE),
         (node(cloud=cloud(operation=OperationSnapshot(name="Scaling", on="gpu"))), Ruling.ALLOW),
+        (node(cloud=cloud(provisioning_state="Upgrading", operation=OperationSnapshot(name="Upgrading", on="gpu"))), Ruling.REFUSE),
+        (
+            node(
+                cloud=cloud(
+                    pools=(replace(GPU, provisioning_state="Upgrading"), replace(WORK, provisioning_state="Upgrading")),
+                    operation=OperationSnapshot(name="Upgrading", on="gpu"),
+                )
+            ),
+            Ruling.REFUSE,
+        ),
         (node(cloud=None, gaps={"cloud": "no answer"}), Ruling.UNKNOWN),
         (node(cloud=None), Ruling.ALLOW),
     ],
 )
 def test_a_node_is_left_alone_while_aks_is_at_work_on_it(snapshot: Snapshot, ruling: Ruling) -> None:
-    """An upgrade of the cluster or of its own pool; where ARM is silent nobody knows."""
+    """An upgrade of the cluster or of its own pool, also while another pool is at work first; where ARM is silent nobody knows."""
     assert guards.cloud_activity(snapshot, actions=("node.drain",)).ruling is ruling
     assert guards.cloud_activity(snapshot, actions=("pod.delete",)).ruling is Ruling.ALLOW
