@@ -8,7 +8,6 @@ intention, and the write that pays it holds only while the field is still ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
@@ -17,7 +16,7 @@ from responder.model.incident import Entry, EntryKind, Mode
 from responder.model.reason import Reason
 from responder.model.storing import Audit, Retention, StoredChange
 from responder.ports import Clock, Store
-from responder.service.hands import Hands
+from responder.service.hands import Giving, Hands
 from responder.service.switches import Switches
 from responder.telemetry import Metrics, logger
 
@@ -115,16 +114,21 @@ class Auditor:
             await self._pay_one(one, now)
 
     async def _pay_one(self, one: StoredChange, now: datetime) -> None:
-        said: Sequence[str] = await self._hands.undo([one])
-        still = {owed.id for owed in await self._store.owed(incident=one.incident)}
-        if one.id in still:
-            tries = self._tries[one.id].tries + 1 if one.id in self._tries else 1
-            self._tries[one.id] = _Try(tries, now + min(LONGEST_PAUSE, EVERY * 2 ** min(tries, 8)))
+        """Give one back; what is done to a pool takes minutes, and is looked at until it shows."""
+        (said,) = await self._hands.undo([one])
+        tries = self._tries[one.id].tries if one.id in self._tries else 0
+        if said.state is Giving.AT_WORK:
+            self._tries[one.id] = _Try(tries, now + EVERY)
+            return
+        if said.state is not Giving.SETTLED:
+            begun = said.state is Giving.BEGUN
+            tries += 1
+            self._tries[one.id] = _Try(tries, now + min(LONGEST_PAUSE, EVERY * 2 ** min(tries - begun, 8)))
             if tries > 1:
                 return
-        else:
+        if said.state is not Giving.FAILED and not said.of_operation:
             self._metrics.repaired.labels("debt").inc()
-        reason = Reason.FAILED if one.id in still else Reason.REPAIRED
-        for line in said:
-            entry = Entry(kind=EntryKind.WRITE, at=now, reason=reason, text=f"found by the auditor, left over: {line}")
-            await self._store.note(one.incident, entry)
+        left_over = "" if said.of_operation else "found by the auditor, left over: "
+        reason = {Giving.SETTLED: Reason.DONE if said.of_operation else Reason.REPAIRED, Giving.BEGUN: Reason.REPAIRED}
+        entry = Entry(kind=EntryKind.WRITE, at=now, reason=reason.get(said.state, Reason.FAILED), text=left_over + said.text)
+        await self._store.note(one.incident, entry)

@@ -13,6 +13,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from enum import StrEnum
 
 from responder.actions.catalogue import ActionCatalogue
 from responder.actions.giving_back import looks_first, of_pool, undo_now, undo_pool_now
@@ -106,6 +107,24 @@ class Permit:
     stop: Reason | None = None
     detail: str = ""
     within: timedelta = field(default=WRITE_WITHIN)
+
+
+class Giving(StrEnum):
+    """Where giving a change back stands. ``BEGUN``: an operation was sent that takes its time. ``AT_WORK``: the pool is, on this or on something else."""
+
+    SETTLED = "settled"
+    BEGUN = "begun"
+    AT_WORK = "at work"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """What came of giving one change back, in words too. ``of_operation``: it is seen that an operation has given it back."""
+
+    text: str
+    state: Giving
+    of_operation: bool = False
 
 
 class Hands:
@@ -337,7 +356,13 @@ class Hands:
                     entries.append(self._line(Reason.LEASE_LOST, f"not given back, the lease is lost: {one.change.target}"))
                     continue
                 await self._send(one.cluster, undo, within=WRITE_WITHIN)
+                if of_pool(one.change):
+                    entries.append(self._line(Reason.DONE, f"{undo.says}: begun, and owed until the pool shows it"))
+                    continue
             except (ContestedError, GoneError) as error:
+                if of_pool(one.change):
+                    entries.append(self._line(Reason.FAILED, f"not given back yet: {one.change.target}: {error}"))
+                    continue
                 settled.append(one.id)
                 entries.append(self._line(Reason.ALREADY_SO, f"left as it is, no longer ours: {one.change.target} ({error})"))
             except (RemoteError, TimeoutError) as error:
@@ -368,31 +393,44 @@ class Hands:
         snapshot = await self._reader.snapshot(Target(kind=TargetKind.NODE, cluster=one.cluster, name=name))
         return undo_now(one.change, snapshot, now=self._clock.now())
 
-    async def undo(self, owed: Sequence[StoredChange]) -> list[str]:
-        """Give changes back because a person asked; the kill switch holds for this too."""
-        said: list[str] = []
+    async def undo(self, owed: Sequence[StoredChange]) -> list[Undone]:
+        """Give changes back because a person asked, or the auditor; the kill switch holds for this too.
+
+        A pool is changed by an operation that takes minutes and may fail: it is settled when the pool is read with its old value and not before.
+        """
+        said: list[Undone] = []
         for one in owed:
             if await self._switches.least(one.cluster) is Mode.OFF:
-                said.append(f"not given back, the kill switch is off: {one.change.target} {one.change.field}")
+                what = f"{one.change.target} {one.change.field}"
+                said.append(Undone(text=f"not given back, the kill switch is off: {what}", state=Giving.FAILED))
                 continue
-            try:
-                undo = await self._undo_now(one)
-                if isinstance(undo, Write):
-                    await self._send(one.cluster, undo, within=WRITE_WITHIN)
-            except (ContestedError, GoneError):
-                undo = End(outcome=Outcome.ALREADY_SO, reason=Reason.ALREADY_SO)
-            except (RemoteError, TimeoutError) as error:
-                undo = End(outcome=Outcome.REFUSED, reason=Reason.FAILED, detail=str(error) or "reading took too long")
-            what = f"{one.change.target} {one.change.field}"
-            if isinstance(undo, Write):
-                said.append(f"given back: {undo.says}")
-            elif undo.outcome is Outcome.REFUSED:
-                said.append(f"not given back: {what}: {undo.detail}")
-                continue
-            else:
-                said.append(f"left as it is, no longer ours: {what}")
-            await self._store.give_back([one.id])
+            said.append(await self._undo_one(one))
+            if said[-1].state is Giving.SETTLED:
+                await self._store.give_back([one.id])
         return said
+
+    async def _undo_one(self, one: StoredChange) -> Undone:
+        what, pool = f"{one.change.target} {one.change.field}", of_pool(one.change)
+        try:
+            undo = await self._undo_now(one)
+            if isinstance(undo, Write):
+                await self._send(one.cluster, undo, within=WRITE_WITHIN)
+        except (ContestedError, GoneError) as error:
+            if pool:  # another ETag may be the autoscaler's doing: the next look tells whether it is still ours
+                return Undone(text=f"not given back: {what}: {error}", state=Giving.FAILED)
+            return Undone(text=f"left as it is, no longer ours: {what}", state=Giving.SETTLED)
+        except (RemoteError, TimeoutError) as error:
+            return Undone(text=f"not given back: {what}: {str(error) or 'reading took too long'}", state=Giving.FAILED)
+        if isinstance(undo, Write):
+            if pool:
+                return Undone(text=f"being given back: {undo.says}; it stays owed until the pool shows it", state=Giving.BEGUN)
+            return Undone(text=f"given back: {undo.says}", state=Giving.SETTLED)
+        if undo.outcome is Outcome.REFUSED:
+            state = Giving.AT_WORK if pool and undo.reason is Reason.FOREIGN_ACTIVITY else Giving.FAILED
+            return Undone(text=f"not given back: {what}: {undo.detail}", state=state)
+        if pool and undo.outcome is Outcome.ALREADY_SO:
+            return Undone(text=f"given back: {what} is {one.change.before}", state=Giving.SETTLED, of_operation=True)
+        return Undone(text=f"left as it is, no longer ours: {what}", state=Giving.SETTLED)
 
     async def _send(self, cluster: str, write: Write, *, within: timedelta) -> str:
         """Send one write to whom it is for, and return the token of the operation that it began; "" for none."""

@@ -22,4 +22,4 @@ class Undo:
         owed = await self._store.owed(incident=incident)
         if found is None or not owed:
             return ["nothing is owed"]
-        return await self._hands.undo(owed)
+        return [one.text for one in await self._hands.undo(owed)]

@@ -270,11 +270,13 @@ async def test_a_rung_that_is_paused_between_its_two_steps_gives_the_pool_its_co
     stopped = await on_aks.stage.work("paused")
     await on_aks.stage.work("recovered")
     await on_aks.stage.turn()
+    sent = [one.body["properties"]["count"] for one in on_aks.asked(PUT)]
+    await audits(on_aks, times=3)
 
     assert str(stopped.runs[-1].outcome) == "stopped"
     assert [one.change.field for one in owed] == ["count"]
     assert len(on_aks.asked(DELETE)) == 1
-    assert [one.body["properties"]["count"] for one in on_aks.asked(PUT)] == [3]
+    assert sent == [one.body["properties"]["count"] for one in on_aks.asked(PUT)] == [3]
     assert await store.owed() == []
 
 
@@ -293,8 +295,7 @@ async def test_the_kill_switch_between_the_two_steps_sends_nothing_and_lists_the
     await on_aks.stage.go_on(timedelta(minutes=5))
     sent, machines, owed = len(on_aks.asked(PUT)), len(await on_aks.machines()), await store.owed()
     await switch(Mode.ARMED)
-    audits: Any = on_aks.stage.parts.supervisor.beside["auditor"]
-    await audits.__self__._pay()
+    await audits(on_aks, times=3)
 
     assert (sent, machines) == (0, 2)
     assert [(one.change.field, one.change.before, one.change.after) for one in owed] == [("count", 3, 2)]
@@ -429,6 +430,60 @@ async def test_an_autoscaled_pools_minimum_is_given_back_at_recovery(on_aks: OnA
 
     assert raised == 4
     assert work.minimum == 2
+    await audits(on_aks, times=2)
+    assert await on_aks.stage.parts.store.owed() == []
+
+
+async def _raised(on_aks: OnAks) -> str:
+    """Let an autoscaled pool's minimum be raised for an incident; return the node that is sick."""
+    work = on_aks.aks.pools["work"]
+    work.autoscaled, work.minimum, work.maximum = True, 2, 6
+    await on_aks.stage.serve(of_node(GROW))
+    name = await on_aks.sick()
+    await on_aks.stage.work("verifying")
+    assert work.minimum == 4
+    await on_aks.nodes.ready(name, "True")
+    return name
+
+
+async def test_a_minimum_is_owed_until_the_pool_shows_it(on_aks: OnAks) -> None:
+    """ARM takes the request, and the operation fails minutes later: taken is not done. It is sent again, and settled by what the pool says."""
+    await _raised(on_aks)
+    on_aks.aks.fails["Microsoft.ContainerService/managedClusters/agentPools/write"] = ("InternalOperationError", "something is wrong")
+
+    incident = await on_aks.stage.work("recovered")
+    taken = await on_aks.stage.parts.store.owed()
+    await audits(on_aks, times=4)
+
+    assert [one.change.field for one in taken] == ["minCount"]
+    assert [one.body["properties"]["minCount"] for one in on_aks.asked(PUT)] == [4, 2, 2]
+    assert on_aks.aks.pools["work"].minimum == 2
+    assert await on_aks.stage.parts.store.owed() == []
+    told = [one.text for one in await on_aks.stage.parts.store.timeline(incident.id)]
+    assert any("given back: node pool work minCount is 2" in one for one in told)
+
+
+async def test_a_pool_that_changed_between_the_look_and_the_write_is_looked_at_again(on_aks: OnAks) -> None:
+    """412 says that the pool is another one now, as after a step of the autoscaler; the minimum is ours all the same, and owed."""
+    await _raised(on_aks)
+    on_aks.double.faults.append(Fault(path=PUT + "$", method="PUT", status=412, code="PreconditionFailed"))
+
+    await on_aks.stage.work("recovered")
+    refused = await on_aks.stage.parts.store.owed()
+    await audits(on_aks, times=5)
+
+    assert [one.change.field for one in refused] == ["minCount"]
+    assert on_aks.aks.pools["work"].minimum == 2
+    assert await on_aks.stage.parts.store.owed() == []
+
+
+async def audits(on_aks: OnAks, *, times: int) -> None:
+    """Let the auditor look so often, two minutes apart."""
+    auditor: Any = on_aks.stage.parts.supervisor.beside["auditor"]
+    for _ in range(times):
+        on_aks.stage.clock.forward(timedelta(minutes=2, seconds=5))
+        await on_aks.double.tick()
+        await auditor.__self__._pay()
 
 
 async def _dies_after_its_write(on_aks: OnAks) -> None:
