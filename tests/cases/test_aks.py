@@ -449,7 +449,10 @@ async def _raised(on_aks: OnAks) -> str:
 async def test_a_minimum_is_owed_until_the_pool_shows_it(on_aks: OnAks) -> None:
     """ARM takes the request, and the operation fails minutes later: taken is not done. It is sent again, and settled by what the pool says."""
     await _raised(on_aks)
-    on_aks.aks.fails["Microsoft.ContainerService/managedClusters/agentPools/write"] = ("InternalOperationError", "something is wrong")
+    on_aks.aks.fails["Microsoft.ContainerService/managedClusters/agentPools/write"] = (
+        "InternalOperationError",
+        "something is wrong",
+    )
 
     incident = await on_aks.stage.work("recovered")
     taken = await on_aks.stage.parts.store.owed()

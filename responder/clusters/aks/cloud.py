@@ -311,7 +311,8 @@ class AksCloud:
                 return await client.managed_clusters.begin_abort_latest_operation(self._group, self._cluster, **options)
             case Verb.CLUSTER_RECONCILE:
                 body = {}
-                if token is None:  # never without a precondition: a PUT of what was read would take a change of somebody else back
+                if token is None:
+                    # Never without a precondition: a PUT of what was read would take back what somebody else changed meanwhile.
                     body = await client.managed_clusters.get(self._group, self._cluster)
                     options |= {"etag": options.get("etag") or body.e_tag, "match_condition": core.MatchConditions.IfNotModified}
                 return await client.managed_clusters.begin_create_or_update(self._group, self._cluster, body, **options)

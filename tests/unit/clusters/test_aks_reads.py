@@ -48,7 +48,9 @@ def test_what_we_asked_meanwhile_does_not_make_somebodys_upgrade_ours(ours: str)
 @pytest.mark.parametrize("on", ["/providers/Microsoft.Insights/diagnosticSettings/logs", "2", "/agentPools/other"])
 def test_work_on_another_resource_is_not_the_operation_that_is_meant(on: str) -> None:
     """What hangs on the cluster, another cluster whose name begins alike, and another pool."""
-    found = began(event(1, POOL, by="ana", number="1", on="/agentPools/work"), event(9, POOL, by=OURS, number="2", on=on), on="work")
+    found = began(
+        event(1, POOL, by="ana", number="1", on="/agentPools/work"), event(9, POOL, by=OURS, number="2", on=on), on="work"
+    )
 
     assert found is not None
     assert (found.by, found.ours) == ("ana", False)

@@ -256,7 +256,10 @@ def test_the_cluster_that_hosts_us_is_never_acted_on_as_a_cluster() -> None:
         (node(cloud=cloud(operation=OperationSnapshot(name="Upgrading"))), Ruling.REFUSE),
         (node(cloud=cloud(operation=OperationSnapshot(name="Upgrading", on="work"))), Ruling.REFUSE),
         (node(cloud=cloud(operation=OperationSnapshot(name="Scaling", on="gpu"))), Ruling.ALLOW),
-        (node(cloud=cloud(provisioning_state="Upgrading", operation=OperationSnapshot(name="Upgrading", on="gpu"))), Ruling.REFUSE),
+        (
+            node(cloud=cloud(provisioning_state="Upgrading", operation=OperationSnapshot(name="Upgrading", on="gpu"))),
+            Ruling.REFUSE,
+        ),
         (
             node(
                 cloud=cloud(
