@@ -1,6 +1,7 @@
 """``pod.delete`` and ``pod.evict``: remove exactly one failing pod, by UID; its controller makes another.
 
-Recognised after a crash by that UID being gone. Never a bare pod, a Job's pod, a static pod, nor the last ready replica.
+Recognised after a crash by that UID being gone. Never a bare pod, a Job's pod, a static pod, nor one that is ready and does not fail: it is not the
+sick one of its workload, or is well again by now (kubernetes.md A15 rule 6).
 """
 
 from __future__ import annotations
@@ -48,10 +49,9 @@ def _plan(given: PlanInput, action: str) -> Plan | Refusal:
         )
     assert given.snapshot is not None
     workload = given.snapshot.workload
+    if pod.ready and not fails(pod, now=given.now):
+        return Refusal(reason=Reason.NO_FAILING_POD, detail=f"{name} is ready: whatever is wrong, it is another pod")
     if workload is not None:
-        ready = [one for one in live(workload.pods) if one.ready and one.uid != pod.uid]
-        if not ready and pod.ready and not fails(pod, now=given.now):
-            return Refusal(reason=Reason.LAST_READY_REPLICA, detail=f"{name} is the last ready one of {workload.name}")
         for quota in workload.quotas:
             over = [name for name, hard in quota.hard.items() if quota.used.get(name, 0.0) > hard]
             if over:
@@ -118,6 +118,8 @@ def _next(verb: Verb) -> NextStep:
                 return End(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=detail)
             return Wait(again_in=timedelta(seconds=2), detail=f"pod {name} is terminating")
         word = "evict" if verb is Verb.EVICT else "delete"
+        if pod.ready and not fails(pod, now=now):
+            return End(outcome=Outcome.REFUSED, reason=Reason.NO_FAILING_POD, detail=f"pod {name} is ready again: it stays")
         return Write(
             key=f"{word} {pod.uid}",
             verb=verb,

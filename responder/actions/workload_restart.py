@@ -53,7 +53,7 @@ def plan(given: PlanInput) -> Plan | Refusal:
         command=given.command,
         target=workload_target(given.snapshot, workload),
         generation=workload.generation,
-        values={"uid": workload.uid, "kind": workload.kind, "restarted_at": stamp},
+        values={"uid": workload.uid, "kind": workload.kind, "restarted_at": stamp, "template": workload.template_digest},
         diff=(f"{workload.kind} {workload.namespace}/{workload.name}: restart its pods, one rollout of the same template",),
     )
 
@@ -119,6 +119,9 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
         if workload.observed_generation < workload.generation:
             return Wait(again_in=timedelta(seconds=1), detail="the controller has not seen the new template yet")
         return End(outcome=Outcome.DONE, reason=Reason.DONE, detail=f"restarted at {plan.values['restarted_at']}")
+    changed = changed_meanwhile(workload, planned=plan.values.get("template"))
+    if changed is not None:
+        return changed
     stamp = {RESTARTED_AT: plan.values["restarted_at"], COMMAND_ANNOTATION: plan.command}
     return Write(
         key="restart",
@@ -135,6 +138,23 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
         patch=PatchKind.STRATEGIC,
         says=f"restart {workload.kind} {workload.namespace}/{workload.name}",
     )
+
+
+def changed_meanwhile(workload: WorkloadSnapshot, *, planned: str | None) -> End | None:
+    """Refuse a write for a workload that somebody paused, or gave another template, since it was planned; shared with rollback.
+
+    Args:
+        workload: As read now.
+        planned: The digest of the template that the plan was made for; None in a plan of an earlier release, which did not keep it.
+
+    Source: kubernetes.md A15 rule 6: what is acted on must still be what was judged.
+    """
+    name = f"{workload.kind} {workload.namespace}/{workload.name}"
+    if workload.paused:
+        return End(outcome=Outcome.REFUSED, reason=Reason.WORKLOAD_PAUSED, detail=f"{name} was paused meanwhile")
+    if planned is not None and workload.template_digest != planned:
+        return End(outcome=Outcome.REFUSED, reason=Reason.FOREIGN_ACTIVITY, detail="somebody else changed the template meanwhile")
+    return None
 
 
 ACTION = Action(

@@ -12,7 +12,7 @@ from typing import Any
 from responder.actions.failing import fails
 from responder.actions.history import last_healthy
 from responder.actions.planning import Action, PlanInput, workload_target
-from responder.actions.workload_restart import KINDS, refuses_rollout
+from responder.actions.workload_restart import KINDS, changed_meanwhile, refuses_rollout
 from responder.model.action import COMMAND_ANNOTATION, End, Outcome, PatchKind, Permission, Plan, Refusal, Step, Verb, Wait, Write
 from responder.model.cluster import Snapshot, WorkloadSnapshot
 from responder.model.reason import Reason
@@ -92,8 +92,9 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
         if workload.observed_generation < workload.generation:
             return Wait(again_in=timedelta(seconds=1), detail="the controller has not seen the template yet")
         return _remove_stuck(plan, workload, now=now)
-    if workload.template_digest != plan.values["bad_digest"]:
-        return End(outcome=Outcome.REFUSED, reason=Reason.FOREIGN_ACTIVITY, detail="somebody else changed the template meanwhile")
+    changed = changed_meanwhile(workload, planned=plan.values["bad_digest"])
+    if changed is not None:
+        return changed
     return Write(
         key="rollback",
         verb=Verb.PATCH,

@@ -1,10 +1,12 @@
 """``workload.scale {by, to, replicas, freeze}``: replicas as an absolute count; under an HPA its floor, given back later.
 
-Recognised after a crash by the count. Zero needs ``freeze: true``: it disables an HPA and stops the service (kubernetes.md A16 case 40).
+Recognised after a crash by the count. Zero needs ``freeze: true``: it disables an HPA and stops the service (kubernetes.md A16 case 40). An HPA that is
+disabled so does not look at its floor either: what gives a freeze back writes the count itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,11 +40,16 @@ def plan(given: PlanInput) -> Plan | Refusal:
     assert given.snapshot is not None
     target = workload_target(given.snapshot, workload)
     scaler = workload.autoscaler
-    if scaler is not None and wanted > 0:
-        if scaler.by_keda:
-            return Refusal(
-                reason=Reason.AUTOSCALED, detail=f"{name}: KEDA owns its autoscaler {scaler.name} and would write it back"
-            )
+    if scaler is not None and scaler.by_keda:  # it raises what stands at zero, too
+        return Refusal(
+            reason=Reason.AUTOSCALED, detail=f"{name}: KEDA owns its autoscaler {scaler.name} and would write it back"
+        )
+    if scaler is not None and wanted > 0 and workload.desired == 0:
+        if not _gives_back(given.arguments):
+            said = f"{name}: autoscaler {scaler.name} is off while nothing is wanted; replicas: previous gives a freeze back"
+            return Refusal(reason=Reason.AUTOSCALED, detail=said)
+        wanted = max(scaler.minimum, min(wanted, scaler.maximum))  # a floor would start nothing; from here on the autoscaler counts
+    elif scaler is not None and wanted > 0:
         floor = min(wanted, scaler.maximum)
         if floor <= scaler.minimum:
             return Refusal(
@@ -75,7 +82,7 @@ def plan(given: PlanInput) -> Plan | Refusal:
                 ),
             ),
         )
-    if scaler is not None and not given.arguments.get("freeze"):
+    if scaler is not None and wanted == 0 and not given.arguments.get("freeze"):
         return Refusal(reason=Reason.AUTOSCALED, detail=f"{name}: zero would switch autoscaler {scaler.name} off")
     return Plan(
         action="workload.scale",
@@ -88,12 +95,16 @@ def plan(given: PlanInput) -> Plan | Refusal:
     )
 
 
+def _gives_back(arguments: Mapping[str, Any]) -> bool:
+    return "previous" in {arguments.get("replicas"), arguments.get("to")}
+
+
 def _wanted(given: PlanInput, workload: WorkloadSnapshot) -> int | Refusal:
     arguments = given.arguments
     floor = workload.autoscaler.minimum if workload.autoscaler else workload.desired
     if "by" in arguments:
         wanted = max(floor, workload.desired) + int(arguments["by"])
-    elif arguments.get("replicas") == "previous" or arguments.get("to") == "previous":
+    elif _gives_back(arguments):
         previous = workload.annotations.get("responder/replicas-before", "")
         if not previous.isdigit():
             return Refusal(reason=Reason.ARGUMENT_MISSING, detail="no earlier replica count of ours is known")

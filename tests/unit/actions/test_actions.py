@@ -15,6 +15,7 @@ from responder.actions.planning import PlanInput
 from responder.model.action import COMMAND_ANNOTATION, End, Outcome, Plan, Refusal, Verb, Wait, Write
 from responder.model.cluster import AutoscalerSnapshot, BudgetSnapshot, ContainerSnapshot, OwnerRef, QuotaSnapshot, Snapshot
 from responder.model.reason import Reason
+from responder.model.target import TargetKind
 from tests import builders as make
 
 SICK = (make.crashing("api-1"), make.crashing("api-2"))
@@ -86,6 +87,22 @@ REFUSALS = [
         {"by": 1},
         Reason.AUTOSCALED,
         "KEDA",
+    ),
+    (
+        "workload.scale",
+        make.snapshot(autoscaler=AutoscalerSnapshot(name="h", uid="h", resource_version="1", minimum=2, maximum=9, by_keda=True)),
+        {"replicas": 0, "freeze": True},
+        Reason.AUTOSCALED,
+        "KEDA raises a frozen one again",
+    ),
+    (
+        "workload.scale",
+        make.snapshot(
+            desired=0, autoscaler=AutoscalerSnapshot(name="h", uid="h", resource_version="1", minimum=2, maximum=9, active=False)
+        ),
+        {"to": 4},
+        Reason.AUTOSCALED,
+        "40 an autoscaler that is off",
     ),
     ("pod.delete", make.snapshot(), {}, Reason.NO_FAILING_POD, "nothing fails"),
     ("pod.delete", make.snapshot(pods=(make.crashing("api-1", owner=None),)), {}, Reason.BARE_POD, "51 bare pod"),
@@ -202,6 +219,61 @@ def test_under_an_autoscaler_its_floor_is_moved_and_owed() -> None:
     (change,) = made.changes
     assert (change.before, change.after) == (2, 4)
     assert {"op": "test", "path": "/spec/minReplicas", "value": 4} in change.undo.body
+
+
+def test_a_freeze_under_an_autoscaler_is_given_back_by_the_count() -> None:
+    """Case 40: zero switched the autoscaler off, so its floor starts nothing: the count is written, within what the autoscaler keeps, and nothing is owed."""
+    off = AutoscalerSnapshot(name="h", uid="uid-h", resource_version="1", minimum=2, maximum=6, active=False)
+    frozen = make.snapshot(desired=0, pods=(), annotations={"responder/replicas-before": "9"}, autoscaler=off)
+    made = planned("workload.scale", frozen, replicas="previous")
+
+    write = step(made, frozen)
+
+    assert made.changes == ()
+    assert isinstance(write, Write)
+    assert (write.plural, write.body["spec"]) == ("deployments", {"replicas": 6})
+
+
+@pytest.mark.parametrize("action", ["pod.delete", "pod.evict"])
+def test_a_ready_pod_of_a_sick_workload_is_never_removed(action: str) -> None:
+    """A15 rule 6: the incident's pod is ready and a sibling fails: refused when it is planned, and when it became ready between plan and write."""
+    well, sick = make.pod("api-1"), make.crashing("api-2")
+    target = replace(make.TARGET, kind=TargetKind.POD, name="api-1", uid=well.uid)
+    given = PlanInput(
+        target=target,
+        snapshot=replace(make.snapshot(pods=(well, sick)), target=target, pod=well),
+        facts=CRASH,
+        arguments={},
+        command="inc-1/1/crash/r/1",
+        now=make.NOON,
+    )
+    made = planned(action, make.snapshot(pods=(make.crashing("api-1"), make.pod("api-2"))))
+
+    found = make.CATALOGUE.actions[action].plan(given)
+    end = step(made, make.snapshot(pods=(well, sick)))
+
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.NO_FAILING_POD
+    assert isinstance(end, End)
+    assert (end.outcome, end.reason) == (Outcome.REFUSED, Reason.NO_FAILING_POD)
+
+
+@pytest.mark.parametrize(
+    ("action", "meanwhile", "reason"),
+    [
+        ("workload.restart", {"paused": True}, Reason.WORKLOAD_PAUSED),
+        ("workload.restart", {"template_digest": "third"}, Reason.FOREIGN_ACTIVITY),
+        ("workload.rollback", {"paused": True}, Reason.WORKLOAD_PAUSED),
+    ],
+)
+def test_what_somebody_does_between_plan_and_write_is_obeyed(action: str, meanwhile: dict[str, Any], reason: Reason) -> None:
+    """A15 rule 6: an API server may be silent for minutes between the two; a pause or another template is not written over."""
+    made = planned(action, make.snapshot(pods=SICK, revisions=HEALED))
+
+    end = step(made, make.snapshot(pods=SICK, revisions=HEALED, **meanwhile))
+
+    assert isinstance(end, End)
+    assert (end.outcome, end.reason) == (Outcome.REFUSED, reason)
 
 
 def test_a_pod_that_never_ends_fails_the_action_with_why() -> None:
