@@ -2,7 +2,7 @@
 
 What was set on a pool may be on its way back already, sent by a life that died before it could say so: a pool at work is left alone for now.
 A cordon of ours stays while the autoscaler, AKS or Karpenter has marked the node (kubernetes.md A4): lifting it would send pods onto a node
-that is being taken away. A taint is removed by its place in the list, which only a look can tell.
+that is being taken away. One that a person lifted, or set anew, leaves only our mark, which is taken away. A taint is removed by its place in the list, which only a look can tell.
 """
 
 from __future__ import annotations
@@ -56,8 +56,10 @@ def undo_now(change: Change, snapshot: Snapshot, *, now: datetime) -> Write | En
     if change.field == "spec.taints":
         ours = node_out_of_service.find(node) is not None and node.out_of_service_for == mark
         return node_out_of_service.remove(node, mark) if ours else none
-    if not node.unschedulable or node.cordoned_for != mark:
+    if node.cordoned_for != mark:
         return none
+    if nodes.cordoned_by(node) != "us":
+        return node_cordon.unmark(node, mark)
     who = nodes.at_work(snapshot, now=now)
     if who:
         return End(outcome=Outcome.REFUSED, reason=Reason.FOREIGN_ACTIVITY, detail=who)

@@ -145,6 +145,30 @@ def lift(node: NodeSnapshot, mark: str, *, key: str) -> Write:
     )
 
 
+def unmark(node: NodeSnapshot, mark: str) -> Write:
+    """Return the write that takes our mark from a node whose cordon is no longer ours, and touches nothing else.
+
+    Left there it would call the next cordon of an administrator ours.
+    """
+    path = f"/metadata/annotations/{CORDON_ANNOTATION.replace('~', '~0').replace('/', '~1')}"
+    return Write(
+        key="take the mark away",
+        verb=Verb.PATCH,
+        api="v1",
+        plural="nodes",
+        namespace="",
+        name=node.name,
+        uid=node.uid,
+        body=[
+            {"op": "test", "path": "/metadata/uid", "value": node.uid},
+            {"op": "test", "path": path, "value": mark},
+            {"op": "remove", "path": path},
+        ],
+        patch=PatchKind.JSON,
+        says=f"take our mark from node {node.name}: its cordon is {'lifted already' if not node.unschedulable else 'another one now'}",
+    )
+
+
 def next_cordon(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
     """Cordon the node unless it is."""
     del now

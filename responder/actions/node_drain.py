@@ -176,7 +176,7 @@ def _finish(detail: NodeDetail, leaving: Sequence[PodSnapshot], *, now: datetime
     """
     node = detail.node
     if not leaving:
-        cordoned_at = _when(node.cordoned_for)
+        cordoned_at = nodes.marked_at(node.cordoned_for)
         if cordoned_at is not None and now - cordoned_at < SETTLED_AFTER:
             return Wait(again_in=LOOK_AGAIN, detail=f"none left on node {node.name}; a second pass follows")
         return End(
@@ -193,14 +193,6 @@ def _finish(detail: NodeDetail, leaving: Sequence[PodSnapshot], *, now: datetime
     held = sorted({name for pod in leaving for name in pod.finalizers})
     said = f"{len(leaving)} pods terminate: {names}" + (f"; held by finalizer {', '.join(held)}" if held else "")
     return Wait(again_in=LOOK_AGAIN, detail=said, refuses=Reason.DRAIN_BLOCKED)
-
-
-def _when(mark: str) -> datetime | None:
-    _, _, stamp = mark.partition(" ")
-    try:
-        return datetime.fromisoformat(stamp)
-    except ValueError:
-        return None
 
 
 ACTION = Action(

@@ -16,6 +16,12 @@ FINISHED = frozenset({"Succeeded", "Failed"})
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+"""The taint that Kubernetes gives a node that is cordoned, by whomever."""
+
+CORDONED_WITHIN = timedelta(hours=1)
+"""A cordon of ours follows its mark, which is made when it is planned, at once or within its rung; more than the clocks of two machines may differ."""
+
 MARKS_OF_OTHERS: Mapping[str, str] = {
     "ToBeDeletedByClusterAutoscaler": "the cluster autoscaler deletes it",
     "DeletionCandidateOfClusterAutoscaler": "the cluster autoscaler may delete it",
@@ -125,10 +131,31 @@ def named(found: Iterable[PodVerdict], *, most: int = 5) -> str:
 
 
 def cordoned_by(node: NodeSnapshot) -> str:
-    """Return "" when it is not cordoned, us when it carries our mark, else other."""
+    """Return "" when it is not cordoned, us when it carries our mark, else other.
+
+    ``kubectl uncordon`` leaves our mark where it is: a cordon that is much younger than the mark is not the one that was marked, and somebody else's.
+    """
     if not node.unschedulable:
         return ""
-    return "us" if node.cordoned_for else "other"
+    return "us" if node.cordoned_for and not _cordoned_anew(node) else "other"
+
+
+def marked_at(mark: str) -> datetime | None:
+    """Return when a mark of ours was planned; None when it does not say."""
+    try:
+        return datetime.fromisoformat(mark.partition(" ")[2])
+    except ValueError:
+        return None
+
+
+def _cordoned_anew(node: NodeSnapshot) -> bool:
+    """Tell whether the taint that follows a cordon came long after our mark. Source: the node lifecycle controller's ``timeAdded``, its clock."""
+    marked = marked_at(node.cordoned_for)
+    added = next((str(one.raw.get("timeAdded") or "") for one in node.taints if one.key == UNSCHEDULABLE), "")
+    try:
+        return marked is not None and datetime.fromisoformat(added) - marked > CORDONED_WITHIN
+    except (ValueError, TypeError):
+        return False
 
 
 def repair(events: Iterable[EventSnapshot], *, now: datetime) -> str:

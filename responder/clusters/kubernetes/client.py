@@ -281,7 +281,7 @@ class KubernetesClient:
         if 200 <= status < 300:
             return answer
         refused = _refused(status, answer, headers, method, path)
-        if isinstance(refused, ThrottledError) and refused.retry_after is not None:
+        if isinstance(refused, ThrottledError) and not isinstance(refused, BlockedError) and refused.retry_after is not None:
             wait = min(refused.retry_after, QUIET_AT_MOST).total_seconds()
             self._quiet_until = asyncio.get_running_loop().time() + wait
         raise refused

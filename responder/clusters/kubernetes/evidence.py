@@ -7,7 +7,7 @@ ladder: what cannot be read is an item that says why.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -23,6 +23,9 @@ from responder.model.evidence import EvidenceItem
 MOST_PODS = 3
 MOST_BYTES = 1 << 20
 TAIL_LINES = 5_000
+MOST_TAILS = 6
+"""Requests for the end of one log: the kubelet counts ``limitBytes`` from where ``tailLines`` begin, so that long lines would leave out the last words."""
+
 LOG_WITHIN = timedelta(seconds=15)
 
 
@@ -83,15 +86,32 @@ def _paths(snapshot: Snapshot) -> list[tuple[str, str]]:
 
 async def _log(client: KubernetesClient, pod: PodSnapshot, container: str, *, previous: bool, now: datetime) -> EvidenceItem:
     name = f"logs/{pod.name}/{container}/{'previous' if previous else 'current'}"
-    query = {"container": container, "tailLines": str(TAIL_LINES), "limitBytes": str(MOST_BYTES), "timestamps": "true"}
+    query = {"container": container, "limitBytes": str(MOST_BYTES), "timestamps": "true"}
     if previous:
         query["previous"] = "true"
     path = f"/api/v1/namespaces/{pod.namespace}/pods/{pod.name}/log"
     try:
-        content, more = await client.raw(path, query=query, within=LOG_WITHIN, most=MOST_BYTES)
+        content, truncated = await _end_of(client, path, query)
     except RemoteError as error:
         return EvidenceItem(name=name, taken_at=now, problem=str(error))
-    return EvidenceItem(name=name, content=redact.text(content), truncated=more or len(content) >= MOST_BYTES, taken_at=now)
+    return EvidenceItem(name=name, content=redact.text(content), truncated=truncated, taken_at=now)
+
+
+async def _end_of(client: KubernetesClient, path: str, query: Mapping[str, str]) -> tuple[bytes, bool]:
+    """Return the end of a log within the bound, and whether lines of the last 5,000 are missing; of one line beyond it only its beginning.
+
+    Why a container ended stands in its last lines. While they do not fit, fewer are asked for: half of those that filled the bound.
+    """
+    lines, content = TAIL_LINES, b""
+    for _ in range(MOST_TAILS):
+        asked = {**query, "tailLines": str(lines)}
+        content, more = await client.raw(path, query=asked, within=LOG_WITHIN, most=MOST_BYTES)
+        if not more and len(content) < MOST_BYTES:
+            return content, lines < TAIL_LINES
+        if lines == 1:
+            break
+        lines = max(1, min(lines, content.count(b"\n")) // 2)
+    return content, True
 
 
 async def _object(client: KubernetesClient, path: str, name: str, *, now: datetime) -> EvidenceItem:

@@ -117,6 +117,7 @@ class Informer(Generic[T]):
         self._pages = msgspec.json.Decoder(_page_of(kind))
         self._objects = msgspec.json.Decoder(kind)
         self._lines = msgspec.json.Decoder(_Line)
+        self._troubles = msgspec.json.Decoder(_Trouble)
         self._keeper = keeper
         self._heard = heard
         self._silent_for = silent_for
@@ -206,7 +207,7 @@ class Informer(Generic[T]):
     def _take(self, line: bytes) -> None:
         event = self._client.decoded(self._lines.decode, line, self._path)
         if event.type == "ERROR":
-            said = msgspec.json.decode(event.object, type=_Trouble)
+            said = self._client.decoded(self._troubles.decode, event.object, self._path)
             raise self._client.trouble(said.code or 500, said.message, self._path)
         one = self._client.decoded(self._objects.decode, event.object, self._path)
         if event.type in {"ADDED", "MODIFIED"}:

@@ -401,7 +401,6 @@ def test_a_cordon_and_its_drain_owe_one_debt_between_them() -> None:
 
 GIVEN_BACK = [
     ("ours", {}, None),
-    ("lifted by a person", {"unschedulable": False}, Outcome.ALREADY_SO),
     ("of another incident", {"cordoned_for": "inc-2 2026-01-05T12:00:00Z"}, Outcome.ALREADY_SO),
     ("the autoscaler deletes it", {"taints": (Taint(key="ToBeDeletedByClusterAutoscaler"),)}, Outcome.REFUSED),
     ("quarantined", {"labels": {"kubernetes.azure.com/upgrade-status": "Quarantined"}}, Outcome.REFUSED),
@@ -422,6 +421,55 @@ def test_a_cordon_is_given_back_only_while_it_is_ours_and_nobody_else_is_at_work
     found = undo_now(debt, world.look(), now=world.now)
 
     assert (found.outcome if isinstance(found, End) else None) is outcome
+
+
+def anew(node: NodeSnapshot, *, after: timedelta) -> NodeSnapshot:
+    """Let a person uncordon a node of ours and cordon it again so long after our mark: kubectl touches no annotation."""
+    taint = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "timeAdded": f"{make.NOON + after:%Y-%m-%dT%H:%M:%SZ}"}
+    return replace(node, unschedulable=True, taints=(Taint(key=taint["key"], effect=taint["effect"], raw=taint),))
+
+
+def test_a_cordon_set_anew_by_an_administrator_is_theirs_although_our_mark_is_still_there() -> None:
+    """A4: only our own change is reverted. Nothing is drained, planned or lifted there; what is left of us is taken away."""
+    world = World(make.node(), nine())
+    (debt,) = planned("node.cordon", world).changes
+    drain = planned("node.drain", world)
+    run(planned("node.cordon", world), world)
+    world.node = anew(world.node, after=timedelta(hours=5))
+
+    refused = [plan(action, world) for action in ("node.cordon", "node.drain", "node.uncordon")]
+    end = make.CATALOGUE.actions["node.drain"].next_step(drain, world.look(), now=world.now)
+    found = undo_now(debt, world.look(), now=world.now)
+    assert isinstance(found, Write)
+    world.take(found)
+
+    assert [one.reason for one in refused if isinstance(one, Refusal)] == [Reason.FOREIGN_ACTIVITY] * 3
+    assert isinstance(end, End)
+    assert (end.outcome, end.reason) == (Outcome.REFUSED, Reason.FOREIGN_ACTIVITY)
+    assert (world.node.unschedulable, world.node.cordoned_for) == (True, "")
+
+
+def test_a_cordon_of_ours_stays_ours_whatever_two_clocks_say() -> None:
+    """The taint's time is another machine's; a few minutes are no other cordon (A16 case 65)."""
+    world = World(make.node(), [])
+    run(planned("node.cordon", world), world)
+
+    for minutes in (-30, 0, 30):
+        world.node = anew(world.node, after=timedelta(minutes=minutes))
+        assert isinstance(plan("node.uncordon", world), Plan)
+
+
+def test_a_mark_on_a_node_that_a_person_uncordoned_is_taken_away() -> None:
+    """Left there, an administrator's next cordon would pass for ours. Nothing but the mark is written."""
+    world = World(make.node(), [])
+    (debt,) = planned("node.cordon", world).changes
+    run(planned("node.cordon", world), world)
+    world.node = replace(world.node, unschedulable=False)
+
+    found = undo_now(debt, world.look(), now=world.now)
+
+    assert isinstance(found, Write)
+    assert [one["path"] for one in found.body if one["op"] != "test"] == ["/metadata/annotations/responder~1cordoned-for"]
 
 
 def test_only_our_own_cordon_is_lifted_by_hand() -> None:

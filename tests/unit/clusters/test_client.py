@@ -1,4 +1,4 @@
-"""The client finds its way anew: a CA that was rotated, an address that was moved. Over real TLS on loopback."""
+"""The client finds its way anew: a CA that was rotated, an address that was moved. Over real TLS on loopback. And whose 429 silences whom."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiohttp import web
 
 from responder.clusters.kubernetes.client import Access, KubernetesClient
 from responder.clusters.kubernetes.kubeconfig import ConfigException, Configuration
-from responder.model.errors import TransientError
+from responder.model.errors import BlockedError, TransientError
 from responder.sandbox.tls import certificate
 
 SOON = timedelta(seconds=3)
@@ -24,6 +24,7 @@ async def served(tls: ssl.SSLContext, *, port: int = 0) -> AsyncIterator[int]:
     """Answer every path over TLS; give the port."""
     app = web.Application()
     app.router.add_get("/{path:.*}", _ok)
+    app.router.add_post("/{path:.*}", _uncounted)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls, reuse_address=True)
@@ -36,6 +37,14 @@ async def served(tls: ssl.SSLContext, *, port: int = 0) -> AsyncIterator[int]:
 
 async def _ok(_request: web.Request) -> web.Response:
     return web.json_response({})
+
+
+async def _uncounted(_request: web.Request) -> web.Response:
+    """Answer as an eviction whose budget has not been looked at yet. Source: kubernetes.md A2; eviction.go, createTooManyRequestsError."""
+    cause = {"reason": "DisruptionBudget", "message": "The disruption budget api is still being processed by the server."}
+    details = {"causes": [cause], "retryAfterSeconds": 10}
+    body = {"kind": "Status", "code": 429, "reason": "TooManyRequests", "message": "Cannot evict pod", "details": details}
+    return web.json_response(body, status=429, headers={"Retry-After": "10"})
 
 
 class Way:
@@ -89,6 +98,22 @@ async def test_a_way_that_is_the_same_is_not_asked_for_at_every_failure(tmp_path
     await client.close()
 
     assert way.asked == 2
+
+
+async def test_a_budgets_429_waits_for_its_pod_and_silences_nobody_else(tmp_path: Path) -> None:
+    """Ten seconds are asked for while a budget is new: that is between us and one pod; every other incident of the cluster is read and acted for."""
+    tls, authority = made(tmp_path, "only")
+    way = Way()
+    client = way.client()
+    async with served(tls) as port:
+        way.host, way.authority = f"https://127.0.0.1:{port}", authority
+        with pytest.raises(BlockedError) as caught:
+            await client.send("POST", "/api/v1/namespaces/shop/pods/api-1/eviction", body={}, within=SOON)
+        other = await client.send("GET", "/version", within=SOON)
+    await client.close()
+
+    assert caught.value.retry_after == timedelta(seconds=10)
+    assert other == b"{}"
 
 
 async def test_a_token_file_that_is_empty_for_a_moment_is_no_surprise(tmp_path: Path) -> None:

@@ -181,6 +181,21 @@ async def test_garbage_and_refusals_are_survived(script: Script, tmp_path: Path)
         assert script.watched_from() == ["10", "11", "11"]
 
 
+@pytest.mark.parametrize("trouble", [{"code": None, "message": None}, [], "gone"])
+async def test_an_error_in_a_shape_of_its_own_is_survived(trouble: Any, script: Script, tmp_path: Path) -> None:
+    """What a proxy or an aggregated API calls an error ends one watch and no more: the version stands, and it is resumed."""
+    script.pages = [page(version="10")]
+    script.watches = [
+        [{"type": "ADDED", "object": pod("a", 11)}, {"type": "ERROR", "object": trouble}],
+        [{"type": "ADDED", "object": pod("b", 12)}, "silence"],
+    ]
+
+    async with following(script, tmp_path) as (seen, _):
+        await until(lambda: set(seen.uids) == {"a", "b"})
+
+        assert script.watched_from() == ["10", "11"]
+
+
 async def test_an_expired_page_begins_once_anew(script: Script, tmp_path: Path) -> None:
     """A long list may outlive its continue token."""
     expired = web.json_response(
