@@ -16,6 +16,10 @@ from responder.policy import causes
 from responder.policy.cloud_facts import add_cloud_facts
 
 
+ROLLS_WITHIN = timedelta(minutes=10)
+"""How long a pod of a StatefulSet's or DaemonSet's rollout may fail: they have no deadline. Source: a Deployment's default progressDeadlineSeconds."""
+
+
 def facts_of(snapshot: Snapshot, *, now: datetime) -> tuple[dict[str, Any], frozenset[str]]:
     """Return the facts of a target, and the optional ones that were read and had none."""
     facts: dict[str, Any] = {}
@@ -55,7 +59,7 @@ def _workload(snapshot: Snapshot, workload: WorkloadSnapshot, facts: dict[str, A
     facts["stateful"] = workload.kind == "StatefulSet"
     facts["has_volumes"] = workload.has_volumes
     facts["gitops"] = workload.gitops
-    facts["rollout"] = rollout(workload)
+    facts["rollout"] = rollout(workload, now=now)
     if "pods" not in gaps:
         _cause(snapshot, facts, none, now=now)
         failing = failing_pods(workload.pods, now=now)
@@ -112,7 +116,7 @@ def _node(snapshot: Snapshot, detail: NodeDetail, facts: dict[str, Any], none: s
             facts["spare"] = spare
 
 
-def rollout(workload: WorkloadSnapshot) -> str:
+def rollout(workload: WorkloadSnapshot, *, now: datetime) -> str:
     """Return idle, progressing, stuck or paused; conditions count only for the generation that the controller has seen."""
     if workload.paused:
         return "paused"
@@ -121,10 +125,26 @@ def rollout(workload: WorkloadSnapshot) -> str:
     for condition in workload.conditions:
         if condition.type == "Progressing" and condition.status == "False" and condition.reason == "ProgressDeadlineExceeded":
             return "stuck"
+    if workload.kind in {"StatefulSet", "DaemonSet"} and _hangs(workload, now=now):
+        return "stuck"
     wanted = workload.desired - (workload.partition if workload.kind == "StatefulSet" else 0)
     unfinished = workload.strategy != "OnDelete" and workload.desired > 0 and workload.updated < wanted
     old_left = workload.kind == "Deployment" and workload.replicas > workload.updated
     return "progressing" if unfinished or old_left else "idle"
+
+
+def _hangs(workload: WorkloadSnapshot, *, now: datetime) -> bool:
+    """Tell whether a rollout without a deadline of its own waits for a pod of the newest template that has been failing since it was made.
+
+    However long the rest of it takes, a pod that fails for as long as a Deployment's rollout may stand still ends it: a StatefulSet goes no further.
+    Over a template that was healthy before, whose pods are all made, there is no rollout any more.
+    """
+    newest = [one for one in workload.revisions if one.template_digest == workload.template_digest]
+    if workload.updated >= workload.desired and any(one.was_healthy for one in newest):
+        return False
+    names = {one.revision for one in newest}
+    old = [pod for pod in workload.pods if pod.created_at is not None and now - pod.created_at >= ROLLS_WITHIN]
+    return any(pod.revision in names and fails(pod, now=now) for pod in old)
 
 
 def rollout_age(workload: WorkloadSnapshot, *, now: datetime) -> timedelta | None:

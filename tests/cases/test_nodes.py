@@ -272,7 +272,7 @@ async def hold_lease(stage: Stage, node: str) -> str:
 
 
 async def test_a_node_under_pressure_is_cordoned_and_given_back_at_recovery(stage: Stage) -> None:
-    """The shipped rule: no new pods while memory is short; when the kubelet says that it is over, the cordon is lifted."""
+    """As the shipped rule's first rung: no new pods while memory is short; when the kubelet says that it is over, the cordon is lifted."""
     (node, *_) = await stage.nodes()
     await stage.serve(node_rule("node.cordon", healthy=["node.ready"], when="size(facts.pressure) > 0"))
     await stage.on(node)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from responder.model.health import Health
 from responder.model.reason import Reason
 from tests.cases.stage import CLUSTER, Stage, rule
 from tests.cases.standin import CRASHING, UNREADY
 
+RULES = Path(__file__).parents[2] / "rules"
 RESTART_THEN_UNDO = rule("workload.restart", "workload.rollback")
 
 
@@ -199,6 +203,24 @@ async def test_37_a_deadline_that_is_over_is_a_stuck_rollout_and_is_undone(stage
     await stage.work("recovered")
 
     assert image_of(await stage.get("deployments", "api")) == "shop/api:1"
+
+
+async def test_37_a_statefulset_that_hangs_on_its_new_pod_is_stuck_and_undone(stage: Stage) -> None:
+    """It has no deadline and no condition: a new pod that has failed for ten minutes says it. The shipped rule, and the alert of the mixin."""
+    await stage.serve(yaml.safe_load((RULES / "stuck-rollout.yaml").read_text(encoding="utf-8")))
+    await stage.workload("statefulsets", "db")
+    await stage.remember("StatefulSet", "db")
+    stage.standin.images["shop/db:2"] = UNREADY
+    await stage.image("shop/db:2", "db", "statefulsets")
+    await stage.until(lambda: stage.count_pods(2, "db", ready=1), what="db-1 is made anew, and not ready")
+
+    early = (await stage.facts("StatefulSet", "db"))["rollout"]
+    stage.clock.forward(timedelta(minutes=10))
+    await stage.alert("KubeStatefulSetUpdateNotRolledOut", statefulset="db")
+    await stage.work("recovered")
+
+    assert early == "progressing"
+    assert {pod["spec"]["containers"][0]["image"] for pod in await stage.pods("db")} == {"shop/api:1"}
 
 
 async def test_38_a_status_of_an_older_generation_proves_nothing(stage: Stage) -> None:

@@ -196,8 +196,34 @@ def test_a_condition_of_an_older_generation_says_nothing() -> None:
     """Cases 37 and 38: ProgressDeadlineExceeded counts once the controller has seen the spec."""
     late = Condition(type="Progressing", status="False", reason="ProgressDeadlineExceeded")
 
-    assert rollout(make.workload(conditions=(late,))) == "stuck"
-    assert rollout(make.workload(conditions=(late,), generation=3)) == "progressing"
+    assert rollout(make.workload(conditions=(late,)), now=make.NOON) == "stuck"
+    assert rollout(make.workload(conditions=(late,), generation=3), now=make.NOON) == "progressing"
+
+
+LONG_AGO, LATELY = make.NOON - timedelta(minutes=10), make.NOON - timedelta(minutes=9)
+NEVER_WELL = (make.revision("old", 1, was_healthy=True), make.revision("new", 2, current=True))
+
+
+@pytest.mark.parametrize(
+    ("pod", "changes", "said"),
+    [
+        (make.crashing("db-1", created_at=LONG_AGO), {"updated": 1}, "stuck"),
+        (make.crashing("db-1", created_at=LATELY), {"updated": 1}, "progressing"),
+        (make.crashing("db-1", created_at=LONG_AGO, revision="old"), {"updated": 1}, "progressing"),
+        (make.pod("db-1", created_at=LONG_AGO), {"updated": 1}, "progressing"),
+        (make.crashing("db-1", created_at=LONG_AGO), {"updated": 2, "revisions": NEVER_WELL}, "stuck"),
+        (make.crashing("db-1", created_at=LONG_AGO), {"updated": 2}, "idle"),
+    ],
+    ids=["hangs", "just made", "an old pod", "gets on", "all made, none ever well", "over"],
+)
+@pytest.mark.parametrize("kind", ["StatefulSet", "DaemonSet"])
+def test_a_rollout_without_a_deadline_is_stuck_when_a_new_pod_goes_on_failing(
+    kind: str, pod: PodSnapshot, changes: dict[str, object], said: str
+) -> None:
+    """Ten minutes, as a Deployment has by default; nothing but its pods says so of these kinds."""
+    workload = make.workload(kind=kind, pods=(pod, make.pod("db-0", revision="old")), **changes)
+
+    assert rollout(workload, now=make.NOON) == said
 
 
 def test_facts_of_an_unreadable_source_are_left_out() -> None:
