@@ -2,7 +2,8 @@
 
 What was set on a pool may be on its way back already, sent by a life that died before it could say so: a pool at work is left alone for now.
 A cordon of ours stays while the autoscaler, AKS or Karpenter has marked the node (kubernetes.md A4): lifting it would send pods onto a node
-that is being taken away. One that a person lifted, or set anew, leaves only our mark, which is taken away. A taint is removed by its place in the list, which only a look can tell.
+that is being taken away. One that a person lifted, or set anew, leaves only our mark, which is taken away.
+A taint is removed by its place in the list, which only a look can tell.
 """
 
 from __future__ import annotations

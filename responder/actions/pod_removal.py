@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from responder.actions.failing import failing_pods, fails, live
+from responder.actions.failing import failing_pods, fails
 from responder.actions.planning import Action, NextStep, PlanInput
 from responder.model.action import End, Outcome, Permission, Plan, Refusal, Step, Verb, Wait, Write
 from responder.model.cluster import BudgetSnapshot, PodSnapshot, Snapshot

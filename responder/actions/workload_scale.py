@@ -41,14 +41,12 @@ def plan(given: PlanInput) -> Plan | Refusal:
     target = workload_target(given.snapshot, workload)
     scaler = workload.autoscaler
     if scaler is not None and scaler.by_keda:  # it raises what stands at zero, too
-        return Refusal(
-            reason=Reason.AUTOSCALED, detail=f"{name}: KEDA owns its autoscaler {scaler.name} and would write it back"
-        )
+        return Refusal(reason=Reason.AUTOSCALED, detail=f"{name}: KEDA owns its autoscaler {scaler.name} and would write it back")
     if scaler is not None and wanted > 0 and workload.desired == 0:
         if not _gives_back(given.arguments):
             said = f"{name}: autoscaler {scaler.name} is off while nothing is wanted; replicas: previous gives a freeze back"
             return Refusal(reason=Reason.AUTOSCALED, detail=said)
-        wanted = max(scaler.minimum, min(wanted, scaler.maximum))  # a floor would start nothing; from here on the autoscaler counts
+        wanted = max(scaler.minimum, min(wanted, scaler.maximum))  # a floor would start nothing
     elif scaler is not None and wanted > 0:
         floor = min(wanted, scaler.maximum)
         if floor <= scaler.minimum:

@@ -15,7 +15,6 @@ from responder.model.cluster import NodeDetail, PodSnapshot, Snapshot, WorkloadS
 from responder.policy import causes
 from responder.policy.cloud_facts import add_cloud_facts
 
-
 ROLLS_WITHIN = timedelta(minutes=10)
 """How long a pod of a StatefulSet's or DaemonSet's rollout may fail: they have no deadline. Source: a Deployment's default progressDeadlineSeconds."""
 

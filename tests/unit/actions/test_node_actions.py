@@ -425,7 +425,11 @@ def test_a_cordon_is_given_back_only_while_it_is_ours_and_nobody_else_is_at_work
 
 def anew(node: NodeSnapshot, *, after: timedelta) -> NodeSnapshot:
     """Let a person uncordon a node of ours and cordon it again so long after our mark: kubectl touches no annotation."""
-    taint = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "timeAdded": f"{make.NOON + after:%Y-%m-%dT%H:%M:%SZ}"}
+    taint = {
+        "key": "node.kubernetes.io/unschedulable",
+        "effect": "NoSchedule",
+        "timeAdded": f"{make.NOON + after:%Y-%m-%dT%H:%M:%SZ}",
+    }
     return replace(node, unschedulable=True, taints=(Taint(key=taint["key"], effect=taint["effect"], raw=taint),))
 
 
