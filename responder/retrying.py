@@ -6,8 +6,10 @@ Nothing here may wrap a write that is not idempotent.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from tenacity import (
@@ -75,3 +77,33 @@ async def repeated(
         return await read()  # a plain function that returns an awaitable is not awaited by tenacity
 
     return await retrying(once)
+
+
+LONGEST_ASKED = timedelta(days=1)
+
+
+def asked_pause(said: str, *, date: str = "") -> timedelta | None:
+    """Read a header ``Retry-After``: seconds, or an HTTP date; None when it says neither, or something that is no pause.
+
+    Args:
+        said: Its value.
+        date: The same answer's ``Date``, from which a date is counted, since clocks differ.
+    """
+    try:
+        seconds = float(said)
+    except ValueError:
+        until, there = _http_date(said), _http_date(date)
+        if until is None or there is None:
+            return None
+        seconds = (until - there).total_seconds()
+    if not 0 <= seconds < float("inf"):
+        return timedelta(0) if seconds < 0 else None
+    return min(timedelta(seconds=math.ceil(min(seconds, LONGEST_ASKED.total_seconds()))), LONGEST_ASKED)
+
+
+def _http_date(said: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(said)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiohttp
 
 from responder.model.errors import RejectedError, ThrottledError, TransientError
+from responder.retrying import asked_pause
 
 WITHIN = aiohttp.ClientTimeout(total=10)
 LONGEST_ANSWER = 300
@@ -43,7 +42,7 @@ async def post(
     try:
         async with session.post(url, data=body, headers=said, timeout=WITHIN, allow_redirects=False) as response:
             status, raw = response.status, (await response.content.read(2000)).decode("utf-8", "replace")
-            retry_after = _retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date", ""))
+            retry_after = asked_pause(response.headers.get("Retry-After", ""), date=response.headers.get("Date", ""))
     except aiohttp.InvalidURL:
         raise RejectedError("its configured URL is none; correct it and restart", **shown) from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -91,13 +90,3 @@ def _secret_parts(url: str) -> list[str]:
     found = [url, parts.path, parts.query, *parts.path.split("/"), *(value for _, value in parse_qsl(parts.query))]
     found += [pair.partition("=")[2] for pair in parts.query.split("&")]
     return [one for part in found for one in (part, unquote(part)) if len(one) >= LEAST_SECRET]
-
-
-def _retry_after(said: str, date: str) -> timedelta | None:
-    """Read ``Retry-After``: seconds, or an HTTP date, counted from the sender's own ``Date``. None when it says neither."""
-    if said.isdigit():
-        return timedelta(seconds=int(said))
-    try:
-        return max(timedelta(0), parsedate_to_datetime(said) - parsedate_to_datetime(date))
-    except (TypeError, ValueError):
-        return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from responder.actions.catalogue import ActionCatalogue
@@ -50,6 +50,9 @@ WRITE_WITHIN = timedelta(seconds=8)
 LOOK_AGAIN = timedelta(seconds=2)
 BLOCKED_FOR = timedelta(seconds=5)
 """A disruption budget's 429 carries no Retry-After (kubernetes.md A16 case 1): wait at least this long."""
+
+LONGEST_REST, REST_PIECE = timedelta(minutes=10), timedelta(seconds=15)
+"""However long a Retry-After is; how often it is looked meanwhile whether anything stops the rung."""
 
 MOST_CONTESTED = 5
 MOST_WAITS_TOLD = 50
@@ -252,13 +255,14 @@ class Hands:
                         blocked, contested = None, 0
                     except OccupiedError as error:
                         blocked, problem = Reason.FOREIGN_ACTIVITY, str(error)
-                        await self._clock.sleep(error.retry_after or BLOCKED_FOR)
+                        await self._rest(held, error.retry_after or BLOCKED_FOR, ends_at)
                     except BlockedError as error:
                         blocked, problem = Reason.BUDGET_BLOCKS, str(error)
-                        await self._clock.sleep(max(BLOCKED_FOR, error.retry_after or BLOCKED_FOR) * (1 + random.random() / 4))  # noqa: S311 - spreads, hides nothing
+                        spread = 1 + random.random() / 4  # noqa: S311 - spreads, hides nothing
+                        await self._rest(held, max(BLOCKED_FOR, error.retry_after or BLOCKED_FOR) * spread, ends_at)
                     except ThrottledError as error:
                         problem = str(error)
-                        await self._clock.sleep(max(LOOK_AGAIN, error.retry_after or BLOCKED_FOR))
+                        await self._rest(held, max(LOOK_AGAIN, error.retry_after or BLOCKED_FOR), ends_at)
                     except (ContestedError, TransientError) as error:
                         problem = str(error)
                         contested += 1
@@ -274,6 +278,16 @@ class Hands:
                         return Ended(outcome=Outcome.REFUSED, reason=Reason.FORBIDDEN, detail=str(error))
                     except RejectedError as error:
                         return Ended(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=str(error))
+
+    async def _rest(self, held: Held, asked: timedelta, ends_at: datetime | None) -> None:
+        """Wait for as long as the other side asked, but not beyond the rung's time, and not past a stop: whoever asks for a day does not get it."""
+        until = self._clock.now() + min(asked, LONGEST_REST)
+        if ends_at is not None:
+            until = min(until, ends_at)
+        while (left := until - self._clock.now()) > timedelta(0):
+            await self._clock.sleep(min(left, REST_PIECE))
+            if left > REST_PIECE and await self._stopped(held) not in {None, Reason.HEALTHY}:
+                return
 
     async def carry_out(self, held: Held, write: Write, permit: Permit) -> None:
         """Make one write: **the only place in this program that changes anything outside**.

@@ -32,6 +32,7 @@ from responder.model.errors import (
     TransientError,
 )
 from responder.model.incident import Instance
+from responder.retrying import asked_pause
 from responder.rules.matchers import LabelMatchers
 from responder.sources import azure_monitor
 from responder.sources.normalised import instant, mapping, text
@@ -267,7 +268,7 @@ def _refused(status: int, body: bytes, retry_after: str, where: dict[str, Any]) 
         return GoneError(said, status=status, **where)
     if status == 429:
         throttled = ThrottledError(said, status=status, **where)
-        throttled.retry_after = timedelta(seconds=int(retry_after)) if retry_after.isdigit() else None
+        throttled.retry_after = asked_pause(retry_after)
         return throttled
     kind = TransientError if status >= 500 or status == 408 else RejectedError
     return kind(said, status=status, **where)

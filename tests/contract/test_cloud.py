@@ -363,6 +363,55 @@ async def test_a_throttled_client_asks_nothing_for_as_long_as_it_is_told(made: A
     assert len(made.double.asked) == before
 
 
+@pytest.mark.parametrize(
+    ("headers", "pause"),
+    [
+        ({"Retry-After": "40"}, 40),
+        ({"Retry-After": "Wed, 25 Nov 2026 01:00:40 GMT", "Date": "Wed, 25 Nov 2026 01:00:00 GMT"}, 40),
+        ({"x-ms-retry-after-ms": "39500"}, 40),
+        ({"Retry-After": "86400"}, 86400),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-3"}, None),
+        ({}, None),
+    ],
+)
+def test_arm_says_in_several_forms_how_long_it_wants_to_be_left_alone(headers: dict[str, str], pause: int | None) -> None:
+    """Seconds, an HTTP date by the answer's own clock, or milliseconds; nonsense is no pause and no error of another kind."""
+
+    class Answered:
+        status_code = 429
+
+    response = Answered()
+    response.headers = headers  # type: ignore[attr-defined]
+    error = Answered()
+    error.response = response  # type: ignore[attr-defined]
+
+    found = translated(error, operation="read", target="prod")  # type: ignore[arg-type]
+
+    assert isinstance(found, ThrottledError)
+    assert found.retry_after == (None if pause is None else timedelta(seconds=pause))
+
+
+async def test_all_clusters_of_a_subscription_are_quiet_when_one_was_throttled(made: Azure) -> None:
+    """ARM's limits are the subscription's: another cluster's client asking on would only prolong it. Afterwards it is asked again."""
+    made.double.faults.append(Fault(path="listClusterUserCredential", status=429, headers={"Retry-After": "300"}, times=9))
+    other = AksCloud("other", made.double.cluster("other").resource_id, made.identity, now=made.world.now)
+    with pytest.raises(ThrottledError):
+        await made.cloud.user_credential()
+    before = len(made.double.asked)
+
+    with pytest.raises(ThrottledError):
+        await other.read(CloudAsk())
+    asked = len(made.double.asked)
+    made.world.forward(301)
+    found = await other.read(CloudAsk())
+    await other.close()
+
+    assert asked == before
+    assert found.provisioning_state == "Succeeded"
+
+
 async def test_a_write_that_is_not_answered_ends_in_its_time(made: Azure) -> None:
     """Every wait has a bound."""
     made.double.faults.append(Fault(path="/start$", delay=30))

@@ -57,7 +57,9 @@ LONG_FOR = timedelta(seconds=60)
 """The same for what changes by the hour: maintenance windows, Resource Health, the activity log."""
 
 NO_OPERATION = "00000000-0000-0000-0000-000000000000"
-QUIET_AT_MOST = timedelta(minutes=2)
+QUIET_AT_MOST = timedelta(minutes=10)
+"""A longer Retry-After is not believed: ARM's buckets refill within minutes."""
+
 NO_END = frozenset({401, 403, 404, 408, 429})
 """Client errors to a poll that are about asking, and say nothing of the operation."""
 
@@ -101,7 +103,6 @@ class AksCloud:
         self._core: Any = None
         self._kept: dict[str, tuple[datetime, Any]] = {}
         self._flights: dict[str, asyncio.Lock] = {}
-        self._quiet_until: datetime | None = None
         self._seen: tuple[str, datetime] | None = None
 
     # --- reads
@@ -411,10 +412,11 @@ class AksCloud:
 
     @contextlib.asynccontextmanager
     async def _translated(self, operation: str, within: timedelta) -> AsyncIterator[None]:
-        """Bound a call and translate what it raises; a 429 keeps the whole client quiet for as long as it says."""
-        if self._quiet_until is not None and self._now() < self._quiet_until:
+        """Bound a call and translate what it raises; a 429 keeps every client of the subscription quiet for as long as it says."""
+        until = self._identity.quiet.get(self._subscription)
+        if until is not None and self._now() < until:
             quiet = ThrottledError("ARM asked for quiet", system=SYSTEM, operation=operation, target=self.name, status=429)
-            quiet.retry_after = self._quiet_until - self._now()
+            quiet.retry_after = until - self._now()
             raise quiet
         core = self._core
         try:
@@ -430,7 +432,7 @@ class AksCloud:
             )
             if made.status == 429 and isinstance(made, ThrottledError):
                 wait = min(made.retry_after or timedelta(seconds=10), QUIET_AT_MOST)
-                self._quiet_until = self._now() + wait
+                self._identity.quiet[self._subscription] = self._now() + wait
             raise made from error
 
     async def _asked(

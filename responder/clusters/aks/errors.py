@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -17,6 +16,7 @@ from responder.model.errors import (
     ThrottledError,
     TransientError,
 )
+from responder.retrying import asked_pause
 
 SYSTEM = "arm"
 BUSY_FOR = timedelta(seconds=30)
@@ -54,7 +54,7 @@ def translated(error: BaseException, *, operation: str, target: str) -> RemoteEr
         kind = TransientError
     made = kind(told, system=SYSTEM, operation=operation, target=target, status=status)
     if isinstance(made, ThrottledError):
-        made.retry_after = _retry_after(headers) or (BUSY_FOR if isinstance(made, OccupiedError) else None)
+        made.retry_after = _pause(headers) or (BUSY_FOR if isinstance(made, OccupiedError) else None)
     return made
 
 
@@ -72,10 +72,10 @@ def _is_busy(code: str, message: str) -> bool:
     return ("in progress" in low and "no operation in progress" not in low) or code in {"AnotherOperationInProgress", "Conflict"}
 
 
-def _retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    text = headers.get("Retry-After", "") or headers.get("retry-after", "")
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return timedelta(seconds=math.ceil(seconds)) if seconds > 0 else None
+def _pause(headers: Mapping[str, str]) -> timedelta | None:
+    """Return how long ARM wants to be left alone; None when it does not say. It writes the header in either form, in some places in milliseconds."""
+    given = {name.lower(): str(value) for name, value in headers.items()}
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if given.get(name, "").isdecimal():
+            return asked_pause(str(int(given[name]) / 1000))
+    return asked_pause(given.get("retry-after", ""), date=given.get("date", ""))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import importlib
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from responder.model.errors import ForbiddenError, RemoteError, TransientError
@@ -51,11 +51,16 @@ class Identity:
 
     ``get_token``, ``get_token_info`` and ``close`` are the SDKs' own names (``AsyncTokenCredential``). What they raise is the SDK's;
     ``token`` is ours.
+
+    Attributes:
+        quiet: Until when ARM wants to be left alone with a subscription, by its id: its limits are per subscription and caller, and every cluster of one
+            shares them.
     """
 
     def __init__(self, access: AzureAccess) -> None:
         """Take how to reach Azure; nothing is asked yet."""
         self.access = access
+        self.quiet: dict[str, datetime] = {}
         self._credential: Any = None
         self._flights: dict[tuple[str, ...], asyncio.Lock] = {}
 

@@ -30,7 +30,7 @@ from responder.model.errors import (
     ThrottledError,
     TransientError,
 )
-from responder.retrying import repeated
+from responder.retrying import asked_pause, repeated
 
 T = TypeVar("T")
 FIELD_MANAGER = "responder"
@@ -461,7 +461,7 @@ def _refused(status: int, answer: bytes, headers: Mapping[str, str], method: str
     error = kind(message, system=SYSTEM, operation=method, target=path, status=status)
     if isinstance(error, ThrottledError):
         seconds = headers.get("Retry-After", "") or str((said.details.retry_after_seconds if said.details else None) or "")
-        error.retry_after = timedelta(seconds=int(seconds)) if seconds.isdigit() else None
+        error.retry_after = asked_pause(seconds, date=headers.get("Date", ""))
     return error
 
 

@@ -12,7 +12,8 @@ import pytest
 from responder.actions.planning import PlanInput
 from responder.model.action import Outcome, Plan, Write
 from responder.model.cluster import Snapshot
-from responder.model.incident import Candidate, Command, Phase
+from responder.model.errors import ThrottledError
+from responder.model.incident import Candidate, Command, Phase, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import DeliveryState, RoutedAlert
 from responder.model.target import Target
@@ -193,3 +194,33 @@ async def test_nothing_is_written_while_the_stores_clock_is_not_steady(place: Pl
 
     assert len(written_at) == 1
     assert written_at[0] >= steady_from
+
+
+async def test_whoever_asks_for_a_day_of_quiet_does_not_get_it(place: Place) -> None:
+    """A 429 with a Retry-After of a day, as a proxy's default page has it: a person's word is heard within seconds, and the rung ends."""
+    began = place.clock.now()
+
+    def throttled() -> None:
+        error = ThrottledError("too many requests", system="kubernetes", status=429)
+        error.retry_after = timedelta(days=1)
+        raise error
+
+    place.cluster.then = throttled
+    place.held.lease_until += timedelta(days=2).total_seconds()
+    sleep, said = place.clock.sleep, False
+
+    async def slept(duration: timedelta) -> None:
+        nonlocal said
+        await sleep(duration)
+        if not said and place.clock.now() - began >= timedelta(minutes=1):
+            said = True
+            incident = place.held.incident.id
+            await place.store.signal(Signal(incident=incident, kind=SignalKind.PAUSED, at=place.clock.now(), by="ana"))
+
+    place.clock.sleep = slept  # type: ignore[method-assign]
+
+    ended = await place.hands.carry_out_rung(place.held)
+
+    assert (ended.outcome, ended.reason) == (Outcome.STOPPED, Reason.PAUSED)
+    assert place.clock.now() - began < timedelta(minutes=2)
+    assert len(place.cluster.written) == 1
