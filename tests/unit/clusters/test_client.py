@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,12 +20,9 @@ SOON = timedelta(seconds=3)
 
 
 @contextlib.asynccontextmanager
-async def served(
-    tls: ssl.SSLContext, *, port: int = 0, evict: Callable[[web.Request], Awaitable[web.Response]] | None = None
-) -> AsyncIterator[int]:
+async def served(tls: ssl.SSLContext, *, port: int = 0) -> AsyncIterator[int]:
     """Answer every path over TLS; give the port."""
     app = web.Application()
-    app.router.add_post("/{path:.*}", evict or _ok)
     app.router.add_get("/{path:.*}", _ok)
     app.router.add_post("/{path:.*}", _uncounted)
     runner = web.AppRunner(app)
@@ -141,26 +138,3 @@ async def test_a_token_file_that_is_empty_for_a_moment_is_no_surprise(tmp_path: 
 
 def _empty(_configuration: Configuration) -> None:
     raise ConfigException("Token file exists but empty.")
-
-
-async def test_a_budget_that_says_when_to_come_back_means_its_pod_and_nobody_else(tmp_path: Path) -> None:
-    """A budget that was not seen yet answers 429 with ten seconds (kubernetes.md A2): evidence of another target is read meanwhile."""
-    tls, authority = made(tmp_path, "only")
-    causes = [{"reason": "DisruptionBudget", "message": "it has not been processed by the server yet"}]
-    details = {"causes": causes, "retryAfterSeconds": 10}
-    body = {"kind": "Status", "reason": "TooManyRequests", "message": "Cannot evict pod", "code": 429, "details": details}
-
-    async def refused(_request: web.Request) -> web.Response:
-        return web.json_response(body, status=429, headers={"Retry-After": "10"})
-
-    way = Way()
-    client = way.client()
-    async with served(tls, evict=refused) as port:
-        way.host, way.authority = f"https://127.0.0.1:{port}", authority
-        with pytest.raises(BlockedError) as raised:
-            await client.send("POST", "/api/v1/namespaces/shop/pods/api/eviction", within=SOON)
-        read = await client.send("GET", "/api/v1/namespaces/shop/pods/api", within=SOON)
-    await client.close()
-
-    assert raised.value.retry_after == timedelta(seconds=10)
-    assert read == b"{}"
