@@ -41,6 +41,9 @@ BUDGET_AGAIN = timedelta(seconds=5)
 SETTLED_AFTER = timedelta(seconds=5)
 """A pod that the scheduler had bound before it saw the cordon arrives within moments: a look this long after the cordon is the second pass."""
 
+SYSTEM_CRITICAL = 2_000_000_000
+"""Priority of ``system-cluster-critical``; kubernetes.md A1, filter 6. They go, late: a drain that they refused would be none on any AKS node."""
+
 PROOF_MARGIN = timedelta(minutes=2)
 """What a drain gets beyond its pods' longest grace period, to evict and be proven."""
 
@@ -127,9 +130,12 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
 
 
 def _evict(plan: Plan, detail: NodeDetail, going: Sequence[PodSnapshot]) -> Step:
-    """Evict the first pod whose budget allows it now: our own last, and what serves the node itself late."""
+    """Evict the first pod whose budget allows it now: our own last, and what the whole cluster stands on (DNS, the way to the API server) late."""
     own = plan.values["own"]
-    ordered = sorted(going, key=lambda pod: (f"{pod.namespace}/{pod.name}" == own, pod.namespace, pod.name))
+    ordered = sorted(
+        going,
+        key=lambda pod: (f"{pod.namespace}/{pod.name}" == own, pod.priority >= SYSTEM_CRITICAL, pod.namespace, pod.name),
+    )
     others = [pod for pod in ordered if f"{pod.namespace}/{pod.name}" != own]
     blocked: list[str] = []
     for pod in others or ordered:

@@ -87,6 +87,7 @@ class PodSnapshot:
         budgets: Names of the disruption budgets that match it; only known of the pods of a node target.
         requests: What the scheduler finds room for, in base units (cpu: cores, memory: bytes): its containers, sidecars and overhead, or its largest init
             container where that wants more.
+        priority: ``spec.priority``; the higher, the more it matters to others.
         top: Identity of its topmost workload; "" when it was not looked for or has none.
         owner_exists: False when its controller was looked for and is not there any more (by UID).
         namespace_ends: Its namespace is being deleted.
@@ -120,6 +121,7 @@ class PodSnapshot:
     keeps: str = ""
     budgets: tuple[str, ...] = ()
     requests: Mapping[str, float] = field(default_factory=dict)
+    priority: int = 0
     top: str = ""
     owner_exists: bool = True
     namespace_ends: bool = False

@@ -358,4 +358,12 @@ def floor_before_write(plan: Plan, snapshot: Snapshot, *, limits: Limits) -> Ver
         victim = next((pod for pod in snapshot.workload.pods if pod.uid == plan.values.get("uid")), None)
         if victim is not None and victim.ready and not others:
             return Verdict(Ruling.REFUSE, Reason.LAST_READY_REPLICA, f"pod {victim.name} is the last ready one now")
+    rolls = plan.action == "workload.restart" or (  # the stuck pods that a rollback removes afterwards take no ready one
+        plan.action == "workload.rollback"
+        and snapshot.workload is not None
+        and snapshot.workload.template_digest == plan.values.get("bad_digest")
+    )
+    if rolls:
+        kept = keep_ready(limits, snapshot=snapshot, actions=(plan.action,), now=snapshot.read_at)
+        return kept if kept.ruling is not Ruling.ALLOW else None
     return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from responder.model.action import Verb, Write
 from responder.model.errors import ContestedError, GoneError, RejectedError
 from tests.cases.stage import CLUSTER, Stage, rule
-from tests.cases.standin import CRASHING
+from tests.cases.standin import CRASHING, Looks
 from tests.cases.wire import Sent
 
 SOON = timedelta(seconds=5)
@@ -204,6 +206,35 @@ async def test_50_a_jobs_pod_is_not_deleted(stage: Stage) -> None:
     waiting = await stage.work("job_pod")
 
     assert "Job load" in waiting.detail
+    assert stage.writes() == []
+
+
+async def test_50_a_cronjobs_failed_job_leaves_the_evidence_of_its_newest_run(stage: Stage) -> None:
+    """A7: a failed Job is evidence only. The target is the CronJob, one incident for all its runs; the logs and the object are the last run's."""
+    await stage.serve(rule("workload.restart"))
+    container = {"name": "nightly", "image": "shop/api:1"}
+    template = {"metadata": {"labels": {"app": "nightly"}}, "spec": {"restartPolicy": "Never", "containers": [container]}}
+    spec = {"backoffLimit": 0, "template": template}
+    cron = {"schedule": "0 3 * * *", "suspend": True, "jobTemplate": {"spec": spec}}
+    made = await stage.create("cronjobs", {"metadata": {"name": "nightly"}, "spec": cron}, "batch/v1")
+    owner = {"apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly", "uid": made["metadata"]["uid"], "controller": True}
+    stage.standin.images["shop/api:1"] = Looks(ready=False, phase="Failed", exit_code=3)
+    for number, name in enumerate(("nightly-1", "nightly-2"), 1):
+        meta = {"name": name, "ownerReferences": [owner]}
+        await stage.create("jobs", {"metadata": meta, "spec": spec}, "batch/v1")
+        await stage.until(partial(stage.count_pods, number, "nightly", ready=0), what=f"{name} has a pod")
+        await asyncio.sleep(1.1)  # their age, in whole seconds, is what tells them apart
+    stage.wire.fault = lambda _method, path: (200, {}, b"no such table\n") if "/log?" in path else None
+    await stage.alert("Case", job_name="nightly-2")
+
+    waiting = await stage.work("unknown", "kind_not_supported")
+
+    kept = {item.name: item.content for item in await stage.parts.store.evidence(waiting.id)}
+    logs = [name for name in kept if name.startswith("logs/")]
+    assert (waiting.target.owner_kind, waiting.target.name) == ("CronJob", "nightly")
+    assert [name.split("/")[1].rsplit("-", 1)[0] for name in logs if name.endswith("/current")] == ["nightly-2"]
+    assert kept[next(name for name in logs if name.endswith("/current"))] == b"no such table\n"
+    assert "object/Job/nightly-2.yaml" in kept
     assert stage.writes() == []
 
 

@@ -34,7 +34,7 @@ async def capture(client: KubernetesClient, snapshot: Snapshot, *, now: datetime
     pods = snapshot.workload.pods if snapshot.workload else ((snapshot.pod,) if snapshot.pod else ())
     if snapshot.service is not None and not pods:
         pods = snapshot.service.pods
-    sick = failing_pods(pods, now=now)[:MOST_PODS] or pods[:1]
+    sick = failing_pods(pods, now=now)[:MOST_PODS] or _failed(pods)[:MOST_PODS] or pods[:1]
     if snapshot.node is not None:  # a dead kubelet answers no log, and a node's pods are listed in the summary
         sick = ()
     jobs = [
@@ -50,6 +50,14 @@ async def capture(client: KubernetesClient, snapshot: Snapshot, *, now: datetime
     items = list(await asyncio.gather(*jobs))
     items.append(_summary(snapshot, now=now))
     return items
+
+
+def _failed(pods: Sequence[PodSnapshot]) -> tuple[PodSnapshot, ...]:
+    """Return the pods that have failed for good, as those of a Job, newest first."""
+    found = [pod for pod in pods if pod.phase == "Failed"]
+    return tuple(
+        sorted(found, key=lambda pod: (pod.created_at is not None and pod.created_at.timestamp(), pod.name), reverse=True)
+    )
 
 
 def _containers(pod: PodSnapshot, *, now: datetime) -> list[str]:
@@ -74,6 +82,8 @@ def _paths(snapshot: Snapshot) -> list[tuple[str, str]]:
         found.append(
             (f"/apis/apps/v1/namespaces/{workload.namespace}/{plural}/{workload.name}", f"object/{workload.kind}/{workload.name}")
         )
+    if workload is not None and workload.kind == "Job":
+        found.append((f"/apis/batch/v1/namespaces/{workload.namespace}/jobs/{workload.name}", f"object/Job/{workload.name}"))
     if snapshot.node is not None:
         name = snapshot.node.node.name
         found.append((f"/api/v1/nodes/{name}", f"object/Node/{name}"))

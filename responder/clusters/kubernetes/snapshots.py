@@ -79,6 +79,7 @@ def pod(raw: k.Pod) -> PodSnapshot:
         empty_dir=any(one.get("emptyDir") is not None for one in raw.spec.volumes or []),
         keeps=next((f"{name}: {value}" for name, value in KEEPS if annotations.get(name) == value), ""),
         requests=pod_requests(raw),
+        priority=raw.spec.priority or 0,
     )
 
 

@@ -109,6 +109,7 @@ class PodSpec(_Struct):
     termination_grace_period_seconds: int | None = None
     volumes: list[dict[str, Any]] | None = None
     overhead: dict[str, Any] | None = None
+    priority: int | None = None
 
 
 class PodStatus(_Struct):

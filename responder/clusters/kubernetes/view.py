@@ -288,6 +288,8 @@ class KubernetesView:
         kind = target.owner_kind
         if kind == "bare":
             return await self._bare_snapshot(target, read_at)
+        if kind == "CronJob":
+            return await self._cron_snapshot(target, read_at, shared)
         if kind not in {"Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job"}:
             return await self._other_snapshot(target, read_at)
         crowd = await self._crowds.of(kind, target.namespace) if shared else None
@@ -382,6 +384,32 @@ class KubernetesView:
         pod = make.pod(raw)
         events = await self._side(gaps, "events", lambda: self._events(target.namespace, {pod.name}), NO_EVENTS)
         return Snapshot(target=replace(target, uid=pod.uid), read_at=read_at, pod=pod, events=tuple(events), gaps=gaps)
+
+    async def _cron_snapshot(self, target: Target, read_at: datetime, shared: bool) -> Snapshot:
+        """Return a CronJob with the Job of it that was made last as its workload: what people read of one that failed is that Job's."""
+        try:
+            raw = await self._client.read(path_of("CronJob", target.namespace, target.name), k.Anything)
+        except GoneError:
+            return Snapshot(target=target, read_at=read_at, gone=True)
+        target = replace(target, uid=raw.metadata.uid)
+        gaps: dict[str, str] = {}
+        jobs = await self._side(gaps, "workload", lambda: self._jobs_of(target), list[k.Anything]())
+        if not jobs:
+            gaps.setdefault("workload", f"CronJob {target.name} has no Job")
+            events = await self._side(gaps, "events", lambda: self._events(target.namespace, {target.name}), NO_EVENTS)
+            return Snapshot(target=target, read_at=read_at, events=tuple(events), gaps=gaps)
+        newest = max(
+            jobs, key=lambda one: (one.metadata.creation_timestamp or datetime.min.replace(tzinfo=UTC), one.metadata.name)
+        )
+        job = self._workload("Job", target.namespace, newest.metadata.name, newest.metadata.uid)
+        around = await self._workload_snapshot(job, read_at, shared)
+        if around.gone:
+            return Snapshot(target=target, read_at=read_at, gaps={"workload": f"Job {newest.metadata.name} is gone"})
+        return replace(around, target=target)
+
+    async def _jobs_of(self, target: Target) -> list[k.Anything]:
+        pages = await self._client.pages(path_of("Job", target.namespace), k.AnyList)
+        return [one for page in pages for one in page.items or [] if _owned(one.metadata, target.uid)]
 
     async def _other_snapshot(self, target: Target, read_at: datetime) -> Snapshot:
         gaps = {"workload": f"a {target.owner_kind or 'workload of unknown kind'} is not one that this release acts on"}

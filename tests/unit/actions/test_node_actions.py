@@ -380,6 +380,17 @@ def test_a_mark_of_the_autoscaler_in_the_middle_ends_the_drain() -> None:
     assert len(evicted(world)) == 3
 
 
+def test_what_the_cluster_stands_on_is_evicted_after_the_others_and_our_own_pod_last() -> None:
+    """Cluster DNS on the node answers while the others leave; its name would have let it go first."""
+    names = ("api-1", "coredns-1", "responder-1", "zoo-1")
+    pods = [make.pod(name, priority=2_000_000_000 if name == "coredns-1" else 0, namespace="shop") for name in names]
+    world = World(make.node(), pods)
+
+    run(planned("node.drain", world, own="shop/responder-1"), world)
+
+    assert [one.name for one in world.written if one.verb is Verb.EVICT] == ["api-1", "zoo-1", "coredns-1", "responder-1"]
+
+
 def test_a_cordon_and_its_drain_owe_one_debt_between_them() -> None:
     """Both of one rung are planned on a node that is free; given back, the second finds nothing of ours any more."""
     world = World(make.node(), nine())

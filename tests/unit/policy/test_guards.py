@@ -7,7 +7,9 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.model.health import Ruling
+from responder.model.action import Plan
+from responder.model.cluster import Snapshot
+from responder.model.health import Ruling, Verdict
 from responder.model.reason import Reason
 from responder.model.target import Target, TargetKind
 from responder.policy import guards
@@ -121,3 +123,23 @@ def test_a_recreate_rollout_takes_every_ready_replica() -> None:
 
     assert guards.keep_ready(Limits(), snapshot=some, actions=["workload.restart"], now=make.NOON).reason is Reason.KEEP_READY
     assert guards.keep_ready(Limits(), snapshot=none, actions=["workload.restart"], now=make.NOON).ruling is Ruling.ALLOW
+
+
+def test_the_floor_is_read_again_before_a_rollout_is_written() -> None:
+    """Between plan and write the ready ones became fewer: the restart that was allowed then takes the last one now. What frees a stuck pod takes none."""
+    sick = (make.crashing("api-1"), make.crashing("api-2"))
+    limits = Limits(keep_ready=1)
+    left = make.snapshot(pods=(make.pod("api-0"), *sick), desired=3, surge=0, unavailable=1)
+    enough = make.snapshot(pods=(make.pod("api-0"), make.pod("api-3"), *sick), desired=4, surge=0, unavailable=1)
+
+    def floor(action: str, snap: Snapshot, **values: str) -> Verdict | None:
+        plan = Plan(action=action, command="c", target=make.TARGET, values=values)
+        return guards.floor_before_write(plan, snap, limits=limits)
+
+    refused = floor("workload.restart", left)
+
+    assert refused is not None
+    assert refused.reason is Reason.KEEP_READY
+    assert floor("workload.restart", enough) is None
+    assert floor("workload.rollback", left, bad_digest="new") is not None
+    assert floor("workload.rollback", left, bad_digest="bad") is None

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.clusters.kubernetes import READS
+from responder.clusters.kubernetes import READS, KubernetesWatch
 from responder.model.action import Permission
 from responder.policy import rbac
 from responder.rules.arming import parse_act
@@ -92,6 +92,15 @@ def test_the_chart_holds_the_table_that_is_derived_from_the_shipped_rules() -> N
     made = rbac.chart_table(SHIPPED, CATALOGUE, reads=READS)
 
     assert yaml.safe_load((ROOT / "helm" / "files" / "permissions.yaml").read_text()) == made
+
+
+def test_only_what_is_followed_may_be_watched_and_nothing_is_read_that_nobody_asks_for() -> None:
+    """The reading role is as narrow as the writing one: a watch needs the verb on what it follows, and no claim, ConfigMap or Secret is ever read."""
+    followed = {one._path.rsplit("/", 1)[1] for one in KubernetesWatch("prod", None, now=None, sleep=None)._informers}  # type: ignore[arg-type]
+
+    assert {one.resource for one in READS if one.verb == "watch"} == followed
+    assert {one.verb for one in READS if one.resource == "events"} == {"list"}
+    assert not {"persistentvolumeclaims", "configmaps", "secrets"} & {one.resource for one in READS}
 
 
 def test_an_identity_from_outside_is_bound_as_a_user() -> None:
