@@ -346,6 +346,8 @@ class LimitSettings(_Model):
     """Limits asked again at every disruptive rung; a rule may only tighten them. Source of defaults: RULES.md "Limits".
 
     Attributes:
+        maintenance_windows: Whether rungs of grade 4 and 5 on AKS wait while a maintenance window of the cluster is open. False for a cluster whose windows
+            are so wide that they say nothing.
         scope: What may be touched at all: a list of alternatives, each a list of conditions over kind, cluster, namespace, name and, of nodes and pools,
             pool: ``[['namespace="shop"'], ['pool="batch"']]``. A pool that a rung changes must be named too, whoever's incident it is.
     """
@@ -357,6 +359,7 @@ class LimitSettings(_Model):
     unhealthy_nodes: Share = 0.3
     keep_ready: int = Field(default=1, ge=0)
     gitops: tuple[str, ...] = ("argocd", "flux")
+    maintenance_windows: bool = True
     scope: tuple[Matchers, ...] | None = None
     freshness: Duration = timedelta(hours=24)
 
@@ -370,6 +373,7 @@ class LimitSettings(_Model):
             unhealthy_nodes=self.unhealthy_nodes,
             keep_ready=self.keep_ready,
             gitops=self.gitops,
+            maintenance_windows=self.maintenance_windows,
             scope=self.scope,
         )
 

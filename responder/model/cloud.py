@@ -104,10 +104,20 @@ class OperationSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaintenanceSnapshot:
-    """A planned maintenance configuration, for people: ``says`` is its schedule in words."""
+    """A planned maintenance configuration: when AKS may begin to upgrade a cluster or its nodes by itself.
+
+    Attributes:
+        says: Its schedule in words.
+        windows: From when to when it is open, UTC, as far as that is within a day of the reading; None when its schedule was not understood.
+    """
 
     name: str
     says: str
+    windows: tuple[tuple[datetime, datetime], ...] | None = ()
+
+    def open_until(self, now: datetime) -> datetime | None:
+        """Return when the window that is open now ends; None when none is."""
+        return next((ends for begins, ends in self.windows or () if begins <= now < ends), None)
 
 
 class OperationState(StrEnum):
@@ -144,7 +154,7 @@ class CloudSnapshot:
         machines: Of the pools that were asked for.
         machine: Of a node target: the virtual machine that its providerID names.
         operations: Our own operations by the key of the write that began them, while a command is carried out.
-        gaps: Sources that could not be read, each with the reason: ``health``, ``machine``, ``machines/<pool>``, ``operation``.
+        gaps: Sources that could not be read, each with the reason: ``health``, ``machine``, ``machines/<pool>``, ``operation``, ``maintenance``.
     """
 
     read_at: datetime
@@ -176,12 +186,14 @@ class CloudAsk:
         machine: Resource id of a virtual machine, as a Node's providerID names it; "" for none.
         machines: Pools whose machines are listed; ``machine``'s own is added.
         health: Ask Azure Resource Health, the activity log (who began what is in progress) and the maintenance windows too.
+        windows: Ask for the maintenance windows.
         fresh: Take nothing that was read before.
     """
 
     machine: str = ""
     machines: tuple[str, ...] = ()
     health: bool = False
+    windows: bool = False
     fresh: bool = False
 
 

@@ -46,6 +46,7 @@ class Limits:
 
     Attributes:
         unhealthy_nodes: Share, 0 to 1, of a cluster's (and a zone's) nodes beyond which nothing is done to any; one node is always allowed.
+        maintenance_windows: No rung of grade 4 or 5 on AKS while one of the cluster's maintenance windows is open.
         scope: Alternatives of conditions over kind, cluster, namespace, name and, of nodes and pools, pool; None for everything. One that holds is enough.
     """
 
@@ -56,6 +57,7 @@ class Limits:
     unhealthy_nodes: float = 0.3
     keep_ready: int = 1
     gitops: tuple[str, ...] = ("argocd", "flux")
+    maintenance_windows: bool = True
     scope: tuple[LabelMatchers, ...] | None = None
 
 
@@ -334,6 +336,36 @@ def cloud_activity(snapshot: Snapshot | None, *, actions: Sequence[str]) -> Verd
     where = f"pool {on}" if on else "the cluster"
     by = f", begun by {busy.by}" if busy is not None and busy.by and busy.on == on else ""
     return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, f"AKS: {where} is {state}{by}")
+
+
+def maintenance_window(
+    limits: Limits, snapshot: Snapshot | None, *, grade: int, actions: Sequence[str], now: datetime
+) -> Verdict:
+    """Refuse what ARM is asked for at grade 4 and 5 while AKS may be at its planned maintenance; unknown when its windows were not read or understood.
+
+    An upgrade that runs in its window is not to be aborted for being old, nor a machine deleted beside it. Our own operation may be aborted at any time, and a
+    cluster that is stopped is not maintained: it may be started. Source: RULES.md "Limits", the last paragraph.
+    """
+    if not limits.maintenance_windows or grade < 4 or not any(name.startswith(("cluster.", "node_pool.")) for name in actions):
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    cloud = snapshot.cloud if snapshot is not None else None
+    if cloud is None:  # the plan refuses for it
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
+    if tuple(actions) == ("cluster.start",) and cloud.power_state == "Stopped":
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, "the cluster is stopped: nothing is maintained")
+    if tuple(actions) == ("cluster.abort_operation",) and cloud.operation is not None and cloud.operation.ours:
+        return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, "the operation is ours")
+    if "maintenance" in cloud.gaps:
+        return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"maintenance windows were not read: {cloud.gaps['maintenance']}")
+    for one in cloud.maintenance:
+        if one.windows is None:
+            said = f"the schedule of maintenance configuration {one.name} is not understood ({one.says})"
+            return Verdict(Ruling.UNKNOWN, Reason.UNKNOWN, f"{said}; limits.maintenance_windows: false does without")
+        ends = one.open_until(now)
+        if ends is not None:
+            said = f"AKS maintenance window {one.name} is open until {ends:%Y-%m-%d %H:%M} UTC"
+            return Verdict(Ruling.REFUSE, Reason.FOREIGN_ACTIVITY, said)
+    return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS)
 
 
 def fresh(read_at: datetime | None, *, now: datetime) -> Verdict:

@@ -73,6 +73,7 @@ def permission(case: Case, rule: Rule, rung: Rung) -> Verdict:
         if counts.claimed_by:
             asked.append(Verdict(Ruling.REFUSE, Reason.ANOTHER_HAND, counts.claimed_by))
     asked.append(guards.cloud_activity(snapshot, actions=actions))
+    asked.append(guards.maintenance_window(limits, snapshot, grade=rung.grade, actions=actions, now=case.now))
     asked.append(guards.foreign_activity(snapshot, facts=facts, actions=actions, ours=ours))
     return next((one for one in asked if one.ruling is not Ruling.ALLOW), Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS))
 

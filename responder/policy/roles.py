@@ -37,7 +37,7 @@ MACHINE_READS: tuple[str, ...] = (
 )
 """What the proof of a machine's death takes, on the node resource group."""
 
-ASKED = (f"{AKS}/read", f"{AKS}/agentPools/read", f"{AKS}/agentPools/machines/read")
+ASKED = (f"{AKS}/read", f"{AKS}/agentPools/read", f"{AKS}/agentPools/machines/read", f"{AKS}/maintenanceConfigurations/read")
 """Of what is read, what is asked for on the cluster's own scope; what lies on other scopes is tried there (``ports.Cloud.tried``)."""
 
 PROVES_DEATH = frozenset({"node.out_of_service", "node_pool.delete_machine"})

@@ -351,9 +351,9 @@ def _ask(snapshot: Snapshot, more: CloudAsk | None) -> CloudAsk | None:
             machine = node.provider_id.removeprefix(AZURE) if node is not None and node.provider_id.startswith(AZURE) else ""
             pools = dict.fromkeys([*([snapshot.pool] if snapshot.pool else []), *more_pools])
             machine = (more.machine if more is not None else "") or machine
-            return CloudAsk(machine=machine, machines=tuple(pools), fresh=fresh)
+            return CloudAsk(machine=machine, machines=tuple(pools), windows=True, fresh=fresh)
         case TargetKind.NODE_POOL:
-            return CloudAsk(machines=more_pools, fresh=fresh)
+            return CloudAsk(machines=more_pools, windows=True, fresh=fresh)
         case TargetKind.CLUSTER:
             return CloudAsk(health=True, fresh=fresh)
         case TargetKind.WORKLOAD | TargetKind.POD | TargetKind.SERVICE:

@@ -217,6 +217,29 @@ async def test_an_approval_to_abort_is_good_for_as_long_as_it_is_the_same_operat
         assert "another one now" not in await made.said(recovered)
 
 
+async def test_an_upgrade_in_its_maintenance_window_is_not_aborted_for_being_old(tmp_path: Path) -> None:
+    """Two hours are long for an operation and not for an upgrade: while its window is open nobody is even asked. When it has closed a person is."""
+    kind = "Microsoft.ContainerService/managedClusters/write"
+    async with installed(tmp_path) as made:
+        made.aks.seconds[kind] = None
+        begun = made.aks.begin(kind, state="Upgrading", finish=_nothing, by="AKS auto-upgrade")
+        begun.began_at -= timedelta(hours=2)
+        made.aks.log[-1]["at"] = begun.began_at
+        window = {"schedule": {"daily": {"intervalDays": 1}}, "durationHours": 4, "startTime": f"{begun.began_at:%H:%M}"}
+        made.aks.maintenance = [{"name": "aksManagedAutoUpgradeSchedule", "properties": {"maintenanceWindow": window}}]
+        made.cluster.faults.status = 503
+        await made.alert()
+
+        waiting = await made.until("foreign_activity")
+        made.clock.forward(timedelta(hours=2, minutes=1))
+        asked = await made.until("approval")
+
+        assert "maintenance window aksManagedAutoUpgradeSchedule is open until" in waiting.detail
+        assert waiting.approval is None
+        assert asked.approval is not None
+        assert made.double.writes() == []
+
+
 async def test_evidence_is_taken_inside_a_cluster_that_runs_and_does_not_answer_us(tmp_path: Path) -> None:
     """run_command, the last resort; nothing else is sent to ARM, since ARM says that all is well."""
     async with installed(tmp_path) as made:

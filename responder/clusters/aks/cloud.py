@@ -132,8 +132,9 @@ class AksCloud:
             machine = make.joined(machine, one, complete=bool(wanted) and all(pool in listed for pool in wanted))
         if ask.health:
             health = await self._side(gaps, "health", self._health(), ("", ""))
-            windows = await self._side(gaps, "maintenance", self._maintenance(), ())
-            found = replace(found, health=health[0], health_detail=health[1], maintenance=windows)
+            found = replace(found, health=health[0], health_detail=health[1])
+        if ask.health or ask.windows:
+            found = replace(found, maintenance=await self._side(gaps, "maintenance", self._maintenance(), ()))
         return replace(found, machines=listed, machine=machine, gaps=gaps)
 
     async def _side(self, gaps: dict[str, str], name: str, asked: Awaitable[T], otherwise: T) -> T:
@@ -184,7 +185,7 @@ class AksCloud:
     async def _maintenance(self) -> tuple[MaintenanceSnapshot, ...]:
         async def ask(client: Any, options: Mapping[str, Any]) -> tuple[MaintenanceSnapshot, ...]:
             listed = client.maintenance_configurations.list_by_managed_cluster(self._group, self._cluster, **options)
-            return tuple([make.maintenance(one) async for one in listed])
+            return tuple([make.maintenance(one, now=self._now()) async for one in listed])
 
         return await self._asked("maintenance", "list maintenance configurations of", ask, keep=LONG_FOR)
 

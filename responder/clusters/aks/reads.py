@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from responder.clusters.aks import windows
 from responder.model.cloud import (
     SETTLED,
     CloudSnapshot,
@@ -147,15 +148,16 @@ def health(told: Any) -> tuple[str, str]:
     return str(properties.get("availabilityState", "")), str(properties.get("summary", ""))
 
 
-def maintenance(raw: Any) -> MaintenanceSnapshot:
-    """Say a maintenance configuration in words."""
+def maintenance(raw: Any, *, now: datetime) -> MaintenanceSnapshot:
+    """Say a maintenance configuration in words, and when its windows are open round now."""
     properties = raw.properties
     window = getattr(properties, "maintenance_window", None)
     said = ""
     if window is not None:
         said = f"from {window.start_time} for {window.duration_hours} h (UTC{window.utc_offset or '+00:00'})"
     weekly = [f"{_word_of(one.day)}: {list(one.hour_slots or [])}" for one in getattr(properties, "time_in_week", None) or []]
-    return MaintenanceSnapshot(name=str(raw.name), says=said or "; ".join(weekly) or "configured")
+    says = said or "; ".join(weekly) or "configured"
+    return MaintenanceSnapshot(name=str(raw.name), says=says, windows=windows.spans(properties, around=now))
 
 
 def at_work(snapshot: CloudSnapshot) -> OperationSnapshot | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from responder.model.cloud import CloudSnapshot, Life, MachineSnapshot, OperationSnapshot, PoolSnapshot
+from responder.model.cloud import CloudSnapshot, Life, MachineSnapshot, MaintenanceSnapshot, OperationSnapshot, PoolSnapshot
 from responder.model.cluster import ComponentSnapshot, NodeDetail, NodeSnapshot, ReachSnapshot, Snapshot
 from responder.model.health import Health, Ruling
 from responder.model.reason import Reason
@@ -277,3 +277,50 @@ def test_a_node_is_left_alone_while_aks_is_at_work_on_it(snapshot: Snapshot, rul
     """An upgrade of the cluster or of its own pool, also while another pool is at work first; where ARM is silent nobody knows."""
     assert guards.cloud_activity(snapshot, actions=("node.drain",)).ruling is ruling
     assert guards.cloud_activity(snapshot, actions=("pod.delete",)).ruling is Ruling.ALLOW
+
+
+OPEN = MaintenanceSnapshot(
+    name="aksManagedAutoUpgradeSchedule",
+    says="nightly",
+    windows=((make.NOON - timedelta(hours=1), make.NOON + timedelta(hours=3)),),
+)
+UNREAD = {"maintenance": "does not have authorization"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "actions", "grade", "ruling"),
+    [
+        ({"maintenance": (OPEN,)}, ("cluster.abort_operation",), 4, Ruling.REFUSE),
+        ({"maintenance": (OPEN,)}, ("cluster.reconcile",), 4, Ruling.REFUSE),
+        ({"maintenance": (OPEN,)}, ("node_pool.delete_machine", "node_pool.scale"), 4, Ruling.REFUSE),
+        ({"maintenance": (OPEN,)}, ("node_pool.scale",), 3, Ruling.ALLOW),
+        ({"maintenance": (OPEN,)}, ("node.drain",), 3, Ruling.ALLOW),
+        ({"maintenance": (OPEN,), "power_state": "Stopped"}, ("cluster.start",), 4, Ruling.ALLOW),
+        (
+            {"maintenance": (OPEN,), "operation": OperationSnapshot(name="Upgrading", ours=True)},
+            ("cluster.abort_operation",), 4, Ruling.ALLOW,
+        ),
+        ({"maintenance": (OPEN,), "operation": OperationSnapshot(name="Upgrading")}, ("cluster.abort_operation",), 4, Ruling.REFUSE),
+        ({"maintenance": (replace(OPEN, windows=()),)}, ("cluster.reconcile",), 4, Ruling.ALLOW),
+        ({"maintenance": (replace(OPEN, windows=None),)}, ("cluster.reconcile",), 4, Ruling.UNKNOWN),
+        ({"gaps": UNREAD}, ("cluster.reconcile",), 4, Ruling.UNKNOWN),
+        ({"gaps": UNREAD}, ("node_pool.scale",), 3, Ruling.ALLOW),
+        ({}, ("cluster.reconcile",), 4, Ruling.ALLOW),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_undone_waits_for_the_end_of_a_maintenance_window(
+    changes: dict[str, Any], actions: tuple[str, ...], grade: int, ruling: Ruling
+) -> None:
+    """Grades 4 and 5 of ARM alone; not read and not understood are unknown, never permission."""
+    snapshot = cluster(answers=False, cloud=cloud(**changes))
+
+    found = guards.maintenance_window(guards.Limits(), snapshot, grade=grade, actions=actions, now=make.NOON)
+    off = guards.maintenance_window(
+        guards.Limits(maintenance_windows=False), snapshot, grade=grade, actions=actions, now=make.NOON
+    )
+
+    assert found.ruling is ruling
+    assert off.ruling is Ruling.ALLOW
+    if ruling is Ruling.REFUSE:
+        assert found.reason is Reason.FOREIGN_ACTIVITY
+        assert f"aksManagedAutoUpgradeSchedule is open until {make.NOON + timedelta(hours=3):%Y-%m-%d %H:%M} UTC" in found.detail
