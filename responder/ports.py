@@ -445,8 +445,8 @@ class Store(Protocol):
     async def incidents(self, *, unclosed: bool, limit: int, mode: Mode | None = None) -> Sequence[Incident]:
         """List incidents, newest first."""
 
-    async def held(self, incident: str) -> Sequence[Instance]:
-        """Return every instance that joined an incident, oldest first."""
+    async def held(self, incident: str, *, limit: int = 1_000) -> Sequence[Instance]:
+        """Return instances that joined an incident, oldest first."""
 
     async def timeline(self, incident: str) -> Sequence[Entry]:
         """Return the audit trail of an incident in order."""

@@ -138,7 +138,7 @@ def alert_resolved(
         return CheckReading(health=Health.UNKNOWN, detail="no alert is held")
     if firing:
         names = ", ".join(sorted({one.name for one in firing}))
-        return CheckReading(health=Health.UNHEALTHY, detail=f"{len(firing)} firing: {names}")
+        return CheckReading(health=Health.UNHEALTHY, detail=f"firing: {names}")
     return CheckReading(health=Health.HEALTHY, detail="no alert fires")
 
 
@@ -188,6 +188,7 @@ def pods_rescheduled(
         if gap in snapshot.gaps:
             return CheckReading(health=Health.UNKNOWN, detail=f"{gap} were not read: {snapshot.gaps[gap]}")
     began = min((one.started_at or one.first_seen_at for one in instances), default=snapshot.read_at)
+    began = began.replace(microsecond=began.microsecond // 1_000 * 1_000)  # as the store tells which alert is the oldest
     node = snapshot.node.node if snapshot.node is not None else None
     down = node is None or node.ready != "True"
     missing: list[str] = []

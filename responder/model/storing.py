@@ -126,7 +126,8 @@ class Claimed:
         wake: Compared at commit: a signal that came meanwhile wakes the incident at once.
         due_at: Since when anybody might have claimed it.
         signals: Unconsumed, in id order.
-        instances: Every instance that joined it.
+        instances: Which stand for all that joined it, oldest first: of each kind (name, severity, rules, whether its sender ever resolves) the
+            oldest that fires and the oldest that does not, each as lately seen as any of its kind.
         rules: Pinned documents of its candidates, by rule name.
     """
 

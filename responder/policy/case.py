@@ -57,7 +57,7 @@ class Case:
 
     Attributes:
         rules: The candidates, compiled, by name.
-        instances: That joined the incident, oldest first.
+        instances: Which stand for all that joined the incident, oldest first (``storing.Claimed``): not to be counted.
         reading: None when nothing could be read; ``reading_problem`` then says why.
         switch: The least of the global and the cluster's mode.
         armed: Candidates that ``act:`` arms for this target now.

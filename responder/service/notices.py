@@ -16,6 +16,7 @@ from responder.model.reason import SENTENCES, Reason
 from responder.model.rule import Rule
 
 LATE_AFTER = timedelta(minutes=1)
+ALERTS_SHOWN = 20
 
 
 def dedup_key(incident: str, opening: int, level: int) -> str:
@@ -41,7 +42,7 @@ def render(
         tell: What is to be told.
         opening: The opening it belongs to.
         rules: Its candidates, compiled.
-        instances: Its alerts.
+        instances: Its alerts, oldest first; one more than ``ALERTS_SHOWN`` says that there are more.
         now: The instant of sending.
         base_url: Where this installation's pages are reached, such as ``https://responder.example``; "" leaves our links out.
         sped_up: Factor of the clock.
@@ -68,7 +69,7 @@ def render(
         running=running(incident),
         left=left(incident, rule),
         asks=asks(incident),
-        alerts=tuple(_alert_line(one) for one in instances),
+        alerts=_alert_lines(instances),
         links=links(incident, rule, instances, base_url),
         late=now - tell.due_at > LATE_AFTER,
         sped_up=sped_up,
@@ -162,6 +163,11 @@ def links(incident: Incident, rule: Rule | None, instances: Sequence[Instance], 
         if one.link:
             found.append(("Alert", one.link))
     return tuple(found)
+
+
+def _alert_lines(instances: Sequence[Instance]) -> tuple[str, ...]:
+    lines = tuple(_alert_line(one) for one in instances[:ALERTS_SHOWN])
+    return (*lines, "and more: the report lists them") if len(instances) > ALERTS_SHOWN else lines
 
 
 def _alert_line(one: Instance) -> str:

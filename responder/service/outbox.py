@@ -14,7 +14,7 @@ from responder.model.incident import Incident
 from responder.model.notice import Notice
 from responder.model.storing import OutboxRow
 from responder.ports import Clock, Notifier, Store
-from responder.service.notices import render
+from responder.service.notices import ALERTS_SHOWN, render
 from responder.service.pinning import Pins
 from responder.telemetry import Metrics, logger
 
@@ -90,7 +90,7 @@ class Outbox:
 
     async def _notice(self, incident: Incident, row: OutboxRow) -> Notice:
         rules = await self._pins.rules(incident)
-        instances = await self._store.held(incident.id)
+        instances = await self._store.held(incident.id, limit=ALERTS_SHOWN + 1)
         return render(
             incident,
             row.tell,

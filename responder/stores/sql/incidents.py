@@ -164,7 +164,7 @@ def claim(
         except InvariantError as error:
             _set_aside(db, now, one, error)
     signals = _signals(db, list(read))
-    instances = routing.held_by(db, list(read))
+    instances = routing.standing(db, list(read))
     digests = {candidate.digest for incident in read.values() for candidate in incident.candidates}
     documents = pinned(db, now, sorted(digests))
     return [
@@ -400,7 +400,10 @@ def note(db: Connection, incident: str, at: int, kind: EntryKind, reason: Reason
 def note_rarely(db: Connection, incident: str, at: int, kind: EntryKind, reason: Reason, text: str) -> None:
     """Append a line unless one of this reason was appended within a minute."""
     L = tables.timeline  # noqa: N806
-    last = db.execute(select(func.max(L.c.at)).where(L.c.incident == incident, L.c.reason == str(reason))).scalar()
+    said = select(L.c.at).where(L.c.incident == incident, L.c.reason == str(reason))
+    last = db.execute(
+        said.order_by(L.c.id.desc()).limit(1)
+    ).scalar()  # the newest lines are looked at first, and seldom any other
     if last is None or at - last >= REPEATS_NOTED_EVERY:
         note(db, incident, at, kind, reason, text, {})
 

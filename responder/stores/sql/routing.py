@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import structs
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, and_, bindparam, func, select, union_all, update
 
 from responder.model.alert import Alert, AlertStatus
 from responder.model.errors import InvariantError
@@ -17,7 +17,7 @@ from responder.model.reason import Reason
 from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedDelivery, RoutedResult
 from responder.policy.grouping import FORGET, begun, carried, fires, merge
 from responder.stores.sql import deliveries, incidents, tables
-from responder.stores.sql.alert_rows import COLUMNS, body, instance, new_body
+from responder.stores.sql.alert_rows import COLUMNS, body, instance, kind, kind_of, new_body, oldest_first, place, place_of
 from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, span
 from responder.stores.sql.dialect import among, insert_rows, lock_rows, update_rows
 
@@ -191,17 +191,20 @@ class _Batch:
         alert = routed.alert
         name = alert.instance
         self._fresh[name] = (routed, armed, shadow)
+        began_at = self._began(alert.started_at)
         self._new[name] = (
             name,
             alert.fingerprint,
             alert.name,
             "firing",
             "",
-            self._began(alert.started_at),
+            began_at,
             self.now,
             None if routed.wake_at is None else not_before(routed.wake_at),
             armed,
             shadow,
+            kind_of(alert.name, alert.severity, alert.resolves, routed.rules),
+            place_of(name, self.now if began_at is None else began_at),
             new_body(alert, routed.rules, self.at),
         )
 
@@ -218,6 +221,8 @@ class _Batch:
             wake_at,
             one.incident,
             one.shadow_incident,
+            kind(one),
+            place(one),
             body(one),
         )
         if name in self._stored:
@@ -414,23 +419,55 @@ def due_instances(db: Connection, now: int, limit: int) -> list[Instance]:
     return [one for one in found if one.status is AlertStatus.FIRING]
 
 
-def held(db: Connection, now: int, incident: str) -> list[Instance]:
-    """Return every instance that joined an incident, oldest first."""
+def held(db: Connection, now: int, incident: str, limit: int) -> list[Instance]:
+    """Return instances that joined an incident, oldest first."""
     del now
-    return held_by(db, [incident])[incident]
+    armed = and_(T.c.incident == incident, tables.HELD)
+    shadow = and_(T.c.shadow_incident == incident, tables.HELD_IN_SHADOW)
+    query = select(T).where(armed | shadow).order_by(func.coalesce(T.c.place, 0), T.c.instance).limit(limit)
+    return oldest_first(instance(row) for row in db.execute(query))
 
 
-def held_by(db: Connection, ids: Sequence[str]) -> dict[str, list[Instance]]:
-    """Return every instance that joined these incidents, oldest first."""
+def _standing(holder: Column[str], held: ColumnElement[bool]) -> tuple[Select[Any], Select[Any]]:
+    mine = and_(holder.in_(bindparam("ids", expanding=True)), held)
+    grouped = (
+        select(
+            holder.label("by"), T.c.kind, T.c.status, func.min(T.c.place).label("place"), func.max(T.c.seen_at).label("heard_at")
+        )
+        .where(mine)
+        .group_by(holder, T.c.kind, T.c.status)
+        .subquery()
+    )
+    first = and_(
+        holder == grouped.c.by, held, T.c.kind == grouped.c.kind, T.c.status == grouped.c.status, T.c.place == grouped.c.place
+    )
+    # An older release says of what kind none of those is that it stores.
+    return (
+        select(T, grouped.c.by, grouped.c.heard_at).select_from(grouped.join(T, first)),
+        select(T, holder.label("by"), T.c.seen_at.label("heard_at")).where(mine, T.c.kind.is_(None)),
+    )
+
+
+_STANDING = union_all(*_standing(T.c.incident, tables.HELD), *_standing(T.c.shadow_incident, tables.HELD_IN_SHADOW))
+
+
+def standing(db: Connection, ids: Sequence[str]) -> dict[str, list[Instance]]:
+    """Return which alerts stand for all that these incidents hold, oldest first: of each kind the oldest that fires and the oldest that does not.
+
+    Each is as lately seen as any of those it stands for. What is judged by them is judged as if all were there, at any later time too
+    (``tests/contract/test_store_standing``): an incident with thousands of alerts is claimed as one with ten. Their number is bounded by
+    that of names, severities and sets of rules, not by what a sender sends of one.
+    """
     found: dict[str, list[Instance]] = {one: [] for one in ids}
-    armed = and_(T.c.incident.in_(list(ids)), tables.HELD)
-    shadow = and_(T.c.shadow_incident.in_(list(ids)), tables.HELD_IN_SHADOW)
-    for row in db.execute(select(T).where(armed | shadow)):
-        for holder in {row.incident, row.shadow_incident} & found.keys():
-            found[holder].append(instance(row))
-    for instances in found.values():
-        instances.sort(key=lambda one: (one.started_at or one.first_seen_at, one.instance))
-    return found
+    firsts: dict[tuple[str, int, str], str] = {}
+    for row in sorted(db.execute(_STANDING, {"ids": list(ids)}), key=lambda row: row.instance):
+        if row.kind is not None and firsts.setdefault((row.by, row.kind, row.status), row.instance) != row.instance:
+            continue  # two that began together and whose checksums are the same
+        one = instance(row)
+        if row.heard_at > millis(one.seen_at):
+            one = structs.replace(one, seen_at=instant(row.heard_at))
+        found[row.by].append(one)
+    return {holder: oldest_first(instances) for holder, instances in found.items()}
 
 
 def listed(db: Connection, now: int, why: Reason | None, firing: bool, limit: int) -> list[Instance]:

@@ -289,9 +289,9 @@ class SqlStore:
         """See ``ports.Store``."""
         return await self.runner.read(incidents.listed, self._now, unclosed, limit, mode)
 
-    async def held(self, incident: str) -> Sequence[Instance]:
+    async def held(self, incident: str, *, limit: int = 1_000) -> Sequence[Instance]:
         """See ``ports.Store``."""
-        return await self.runner.read(routing.held, self._now, incident)
+        return await self.runner.read(routing.held, self._now, incident, limit)
 
     async def timeline(self, incident: str) -> Sequence[Entry]:
         """See ``ports.Store``."""

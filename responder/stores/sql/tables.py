@@ -88,13 +88,25 @@ alerts = Table(
     Column("wake_at", BigInteger),
     Column("incident", Words, nullable=False, server_default=""),
     Column("shadow_incident", Words, nullable=False, server_default=""),
+    Column("kind", BigInteger),
+    Column("place", BigInteger),
     Column("body", LargeBinary, nullable=False),
 )
+_STANDS = (alerts.c.kind, alerts.c.status, alerts.c.place, alerts.c.seen_at)
+"""All that a claim asks of the alerts that an incident holds, before it reads the few that it needs (``routing.standing``)."""
+
 Index("alerts_due", alerts.c.wake_at, sqlite_where=text("wake_at is not null"), postgresql_where=text("wake_at is not null"))
-Index("alerts_held", alerts.c.incident, sqlite_where=text("incident != ''"), postgresql_where=text("incident != ''"))
 Index(
-    "alerts_held_in_shadow",
+    "alerts_held_by",
+    alerts.c.incident,
+    *_STANDS,
+    sqlite_where=text("incident != ''"),
+    postgresql_where=text("incident != ''"),
+)
+Index(
+    "alerts_held_in_shadow_by",
     alerts.c.shadow_incident,
+    *_STANDS,
     sqlite_where=text("shadow_incident != ''"),
     postgresql_where=text("shadow_incident != ''"),
 )
