@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from responder.actions.failing import live
 from responder.actions.history import erased_by_restart
 from responder.actions.planning import Action, PlanInput, workload_target
 from responder.model.action import COMMAND_ANNOTATION, End, Outcome, PatchKind, Permission, Plan, Refusal, Step, Verb, Wait, Write
@@ -43,7 +44,7 @@ def plan(given: PlanInput) -> Plan | Refusal:
     workload = given.workload()
     if isinstance(workload, Refusal):
         return workload
-    refusal = refuses_rollout(workload, given) or _refuses_cause(given) or _refuses_history(workload)
+    refusal = refuses_rollout(workload, given) or _refuses_cause(workload, given) or _refuses_history(workload)
     if refusal is not None:
         return refusal
     assert given.snapshot is not None
@@ -90,12 +91,18 @@ def lacks(quota: QuotaSnapshot, workload: WorkloadSnapshot) -> str:
     return ""
 
 
-def _refuses_cause(given: PlanInput) -> Refusal | None:
+def _refuses_cause(workload: WorkloadSnapshot, given: PlanInput) -> Refusal | None:
     cause = given.facts.get("cause")
     if cause is None:
         return Refusal(reason=Reason.UNKNOWN, detail="the cause could not be read")
     if cause in NOT_CURABLE:
         return Refusal(reason=Reason.CAUSE_NOT_CURABLE, detail=f"cause {cause}: new pods of the same template fail the same way")
+    unready = [pod.name for pod in live(workload.pods) if not pod.ready]
+    if cause == "none" and (workload.available < workload.desired or unready):
+        detail = (
+            f"nothing in it fails, {workload.available} of {workload.desired} pods are available: new ones would only begin again"
+        )
+        return Refusal(reason=Reason.STARTING, detail=detail)
     return None
 
 

@@ -75,6 +75,7 @@ class Reason(StrEnum):
     ON_DELETE_STRATEGY = "on_delete_strategy"
     QUOTA_EXCEEDED = "quota_exceeded"
     CAUSE_NOT_CURABLE = "cause_not_curable"
+    STARTING = "starting"
     NO_HEALTHY_REVISION = "no_healthy_revision"
     HISTORY_TOO_SHORT = "history_too_short"
     IMAGE_TOO_OLD = "image_too_old"
@@ -178,6 +179,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.ON_DELETE_STRATEGY: "the update strategy is OnDelete: nothing would happen",
     Reason.QUOTA_EXCEEDED: "the namespace's quota leaves no room for the new pods",
     Reason.CAUSE_NOT_CURABLE: "this action cannot cure this cause",
+    Reason.STARTING: "nothing fails, and pods are still starting",
     Reason.NO_HEALTHY_REVISION: "no earlier revision is known to have been healthy",
     Reason.HISTORY_TOO_SHORT: "a new revision would erase the last healthy one from the history",
     Reason.IMAGE_TOO_OLD: "the current revision ran well for too long to be the cause",

@@ -62,6 +62,20 @@ REFUSALS = [
     ("workload.restart", make.snapshot(pods=SICK), {"facts": {"cause": "image_missing"}}, Reason.CAUSE_NOT_CURABLE, "41 image"),
     ("workload.restart", make.snapshot(pods=SICK), {"facts": {"cause": "config"}}, Reason.CAUSE_NOT_CURABLE, "42 config"),
     ("workload.restart", make.snapshot(pods=SICK), {"facts": {}}, Reason.UNKNOWN, "cause unknown"),
+    (
+        "workload.restart",
+        make.snapshot(pods=(make.pod(), make.pod("api-2", ready=False, created_at=make.NOON)), ready=2, available=2),
+        {"facts": {"cause": "none"}},
+        Reason.STARTING,
+        "42 healed, and a pod still starts",
+    ),
+    (
+        "workload.restart",
+        make.snapshot(pods=(make.pod(), make.pod("api-2")), ready=2, available=1),
+        {"facts": {"cause": "none"}},
+        Reason.STARTING,
+        "42 healed, and not counted yet",
+    ),
     ("workload.restart", make.snapshot(pods=SICK, gaps={"quotas": "403"}), {}, Reason.UNKNOWN, "quotas unreadable"),
     ("workload.rollback", make.snapshot(pods=SICK), {}, Reason.NO_HEALTHY_REVISION, "28 no healthy revision"),
     ("workload.rollback", make.snapshot(pods=SICK, revisions=HEALED, gitops="argocd"), {}, Reason.GITOPS_OWNER, "GitOps"),
@@ -141,6 +155,13 @@ def test_an_action_refuses_with_its_reason(action: str, snap: Snapshot, argument
     assert isinstance(found, Refusal)
     assert found.reason is reason
     assert found.detail
+
+
+def test_a_workload_in_which_nothing_fails_and_all_is_available_can_be_restarted() -> None:
+    """A rule of one's own may call it unhealthy for what no pod shows: errors, memory, stuck work."""
+    snap = make.snapshot(pods=(make.pod(), make.pod("api-2")), ready=2, available=2)
+
+    assert isinstance(plan("workload.restart", snap, facts={"cause": "none"}), Plan)
 
 
 def test_a_restart_stamps_the_template_with_preconditions() -> None:
