@@ -17,7 +17,7 @@ from responder.app import bus_of, identity_of
 from responder.model.errors import SettingsError
 from responder.settings import ServiceBusSettings, load_settings
 from responder.sources.service_bus.bus import Bus
-from responder.sources.service_bus.deadletters import DeadLetter, listed, resubmitted
+from responder.sources.service_bus.deadletters import MOST, DeadLetter, listed, resubmitted
 
 app = typer.Typer(help="List, show or send again messages that a Service Bus source gave up.", no_args_is_help=True)
 out = Console(soft_wrap=True, highlight=False)
@@ -112,9 +112,13 @@ def resubmit(
         raise typer.BadParameter("name the numbers that responder deadletter list prints, or --all")
     bus = _bus(config, source)
 
+    def told(one: DeadLetter) -> None:
+        if not as_json:
+            out.print(f"{one.sequence} {one.message_id}: sent again ({one.reason})", markup=False)
+
     async def run() -> list[DeadLetter]:
         try:
-            return await resubmitted(bus, None if everything else numbers)
+            return await resubmitted(bus, None if everything else numbers, told=told)
         finally:
             await bus.close()
 
@@ -123,8 +127,8 @@ def resubmit(
     if as_json:
         _print({"resubmitted": [one.sequence for one in done], "not_there": missing})
     else:
-        for one in done:
-            out.print(f"{one.sequence} {one.message_id}: sent again ({one.reason})", markup=False)
+        if len(done) == MOST:
+            out.print(f"{MOST} were sent again, and there may be more: run it once more", markup=False)
         for number in missing:
             out.print(
                 f"{number}: not in the dead-letter queue, or held by somebody else now; list again", style="red", markup=False

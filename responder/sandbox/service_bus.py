@@ -69,9 +69,10 @@ class Stored:
 
 @dataclass(eq=False)
 class Entity:
-    """A queue, a subscription, or the dead letters of one."""
+    """A queue, a subscription, or the dead letters of one. ``sessions``: takes no receiver without one."""
 
     name: str
+    sessions: bool = False
     lock_seconds: float = 30.0
     most_deliveries: int = 10
     dead: Entity | None = None
@@ -252,13 +253,16 @@ class Peer:
         address = address.split("/", 1)[1] if "/" in address and address.split("/", 1)[0] in self.broker.hosts else address
         special = address == "$cbs" or address.lower().endswith("$management")
         entity = None if special else self.broker.find(address)
-        condition = ""
+        condition = said = ""
         if not special and not self.authorised:
             condition = "amqp:unauthorized-access"
         elif not special and entity is None and (receives or address.lower() not in self.broker.topics):
             condition = "amqp:not-found"
         elif not special and self.broker.refuse:
             condition = self.broker.refuse
+        elif receives and entity is not None and entity.sessions:
+            condition = "amqp:not-allowed"
+            said = "It is not possible for an entity that requires sessions to create a non-sessionful message receiver."
         settle = [UByte(values[3] or 0), UByte(values[4] or 0)]
         ends = [Raw(raws[5]), Raw(raws[6])]
         tail = [None, False, UInt(0) if receives else None, int_max()]
@@ -270,7 +274,7 @@ class Peer:
                 [
                     UInt(handle),
                     True,
-                    Described(0x1D, [Symbol(condition), f"{address}: {condition}", {Symbol("tracking-id"): "t"}]),
+                    Described(0x1D, [Symbol(condition), said or f"{address}: {condition}", {Symbol("tracking-id"): "t"}]),
                 ],
             )
             return

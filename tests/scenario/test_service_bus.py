@@ -23,7 +23,7 @@ from responder.sandbox.tls import certificate
 from responder.settings import ServiceBusSettings
 from responder.sources import SOURCES
 from responder.sources.service_bus.bus import Access, Bus
-from responder.sources.service_bus.deadletters import listed, resubmitted
+from responder.sources.service_bus.deadletters import DeadLetter, listed, resubmitted
 from tests.azure import access as azure_access
 from tests.bus import LEAKS, Identity, World, alert, bus_world, flood, put, quick, until
 
@@ -245,6 +245,29 @@ async def test_dead_letters_that_were_not_asked_for_stay(world: World) -> None:
     assert [one.message_id for one in world.queue.ready] == [f"m-3~{found[3].sequence}"]
 
 
+@pytest.mark.slow
+async def test_a_night_of_dead_letters_is_sent_again_in_one_go(world: World) -> None:
+    """More than a lock lasts for if each had a connection of its own; a lock lost in the middle is taken up again, and nothing is sent under two ids."""
+    world.queue.dead.lock_seconds = 5  # type: ignore[union-attr]
+    for number in range(60):
+        world.broker.put("alerts", alert(number), message_id=f"m-{number}")
+        world.queue.bury(world.queue.ready.popleft(), "r", "d")
+    told: list[int] = []
+
+    def lost(letter: DeadLetter) -> None:
+        told.append(letter.sequence)
+        if len(told) == 15:
+            world.queue.dead.expire(everything=True)  # type: ignore[union-attr]
+
+    done = await resubmitted(Bus(world.access), None, told=lost)
+
+    assert len(done) == len(told) == 60
+    assert not world.broker.dead_letters("alerts")
+    assert {one.message_id.split("~")[0] for one in world.queue.ready} == {f"m-{number}" for number in range(60)}
+    assert len({one.message_id for one in world.queue.ready}) == 60
+    assert world.broker.connections <= 4
+
+
 async def test_stopping_settles_what_is_in_hand_and_gives_back_the_rest(world: World) -> None:
     """Within the drain: what is stored is completed, what could not be stored is abandoned, and nothing stays locked."""
     world.gate.down = True
@@ -274,6 +297,25 @@ async def test_a_broker_that_is_not_there_is_asked_again_with_longer_pauses_and_
         world.broker.refuse_connections = False
         await until(lambda: world.queue.completed.total() == 1)
         assert world.metrics.bus_connected.labels("bus")._value.get() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["sessions", "refused"])
+async def test_a_link_that_is_granted_and_then_refused_is_not_called_connected(world: World, how: str) -> None:
+    """An entity with sessions, or a quota: the broker attaches first and detaches with its reason. Nothing comes, and nobody may think that all is well."""
+    world.queue.sessions = how == "sessions"
+    world.broker.refuse = "" if how == "sessions" else "com.microsoft:resource-limit-exceeded"
+    put(world, 1)
+
+    async with world.running() as source:
+        await until(lambda: world.broker.connections >= 3)
+        problem, connected = source.problem, world.metrics.bus_connected.labels("bus")._value.get()
+        world.queue.sessions, world.broker.refuse = False, ""
+        await until(lambda: world.queue.completed.total() == 1)
+
+    assert connected == 0
+    assert ("requires sessions" in problem and "make a new one" in problem) if how == "sessions" else problem
+    assert source.problem == ""
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ from responder.sources.service_bus.message import Message
 
 if TYPE_CHECKING:
     from azure.servicebus import ServiceBusReceivedMessage
+
+    Send = Callable[[ServiceBusReceivedMessage, str, dict[str, Any]], Awaitable[None]]
     from azure.servicebus.aio import ServiceBusClient, ServiceBusReceiver
 
 SYSTEM = "service bus"
@@ -153,26 +155,34 @@ class Bus:
                     async with asyncio.timeout(CLOSE_SECONDS):
                         await receiver.close()
 
-    async def send(
-        self, client: ServiceBusClient, raw: ServiceBusReceivedMessage, *, message_id: str, properties: dict[str, Any]
-    ) -> None:
-        """Send a copy of a message under a new id to the queue, or to the topic and so to all its subscriptions."""
+    @contextlib.asynccontextmanager
+    async def sender(self, client: ServiceBusClient) -> AsyncIterator[Send]:
+        """Give what sends a copy of a message under a new id to the queue, or to the topic and so to all its subscriptions.
+
+        One connection for all that is sent (pitfall 15), and exactly one task may send (pitfall 1).
+        """
         sdk = importlib.import_module("azure.servicebus")
         target = self.access.queue or self.access.topic
-        copy = sdk.ServiceBusMessage(
-            bytes_of(raw),
-            message_id=message_id,
-            content_type=raw.content_type,
-            subject=raw.subject,
-            correlation_id=raw.correlation_id,
-            application_properties=properties,
-        )
         sender = client.get_queue_sender(target) if self.access.queue else client.get_topic_sender(target)
-        with translated("send to", target):
-            async with asyncio.timeout(DEAD_SECONDS):
-                try:
+
+        async def send(raw: ServiceBusReceivedMessage, message_id: str, properties: dict[str, Any]) -> None:
+            copy = sdk.ServiceBusMessage(
+                bytes_of(raw),
+                message_id=message_id,
+                content_type=raw.content_type,
+                subject=raw.subject,
+                correlation_id=raw.correlation_id,
+                application_properties=properties,
+            )
+            with translated("send to", target):
+                async with asyncio.timeout(DEAD_SECONDS):
                     await sender.send_messages(copy, timeout=OPEN_SECONDS)
-                finally:
+
+        try:
+            yield send
+        finally:
+            with contextlib.suppress(TimeoutError, Exception):
+                async with asyncio.timeout(CLOSE_SECONDS):
                     await sender.close()
 
     async def close(self) -> None:
@@ -186,11 +196,16 @@ class Bus:
 
 
 class Link:
-    """A receiver. Exactly one task may call it (pitfall 1)."""
+    """A receiver. Exactly one task may call it (pitfall 1).
+
+    Attributes:
+        proven: The last receive went through. Opening alone proves nothing: the broker grants a link first and refuses it a moment later.
+    """
 
     def __init__(self, receiver: ServiceBusReceiver, entity: str) -> None:
         self._receiver = receiver
         self._entity = entity
+        self.proven = False
 
     async def open(self) -> None:
         """Open, or open again what broke: a short receive has no time for it. What is held can be settled through the new link."""
@@ -199,14 +214,18 @@ class Link:
                 await self._receiver.__aenter__()
 
     async def receive(self, most: int, *, wait: float) -> Sequence[Held]:
-        """Receive up to ``most`` messages, waiting ``wait`` seconds for the first; a link that broke is opened again, once."""
+        """Receive up to ``most`` messages, waiting ``wait`` seconds for the first; a link that worked and broke is opened again, once."""
         try:
             with translated("receive from", self._entity):
                 async with asyncio.timeout(DEAD_SECONDS):
                     found = await self._receiver.receive_messages(max_message_count=most, max_wait_time=wait)
         except TransientError:
+            if not self.proven:
+                raise
+            self.proven = False
             await self.open()
             return []
+        self.proven = True
         return [Held(message_of(one, self._entity), _left(one.locked_until_utc), one) for one in found]
 
     async def peek(self, most: int, *, after: int) -> Sequence[ServiceBusReceivedMessage]:
@@ -279,6 +298,9 @@ def _translation(error: Exception, operation: str, target: str) -> RemoteError:
         return ForbiddenError(f"{said}; {advice}", **where)
     if name == "MessagingEntityNotFoundError":
         return GoneError(f"{said}; create it, or correct queue, topic and subscription under sources:", **where)
+    if "requires sessions" in said:
+        advice = "sessions are not supported: receive from a queue or subscription without them (requires-session cannot be changed, make a new one)"
+        return RejectedError(f"{said}; {advice}", **where)
     if isinstance(error, TimeoutError):
         said = f"no answer in time ({said})"
     if "amqp:socket-error" in said:

@@ -6,17 +6,24 @@ twice (a crash between send and complete) is one delivery, and it is never taken
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from responder.model.errors import ContestedError
 from responder.sources.service_bus.bus import Bus, Held, message_of, plain
 from responder.sources.service_bus.message import DEAD_LETTER_DESCRIPTION, DEAD_LETTER_REASON, RESUBMITTED
 
 PAGE = 100
-MOST = 1000
+MOST = 10_000
 WAIT_SECONDS = 2.0
+AT_ONCE = 10
+"""So many are locked at once: their locks run while those before them are sent."""
+
+MOST_LOST = 100
+"""Lost locks after which it is given up: somebody else takes from the dead-letter queue too, or the broker is ill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,25 +53,33 @@ async def listed(bus: Bus, *, limit: int = PAGE, after: int = 0) -> list[DeadLet
     return found
 
 
-async def resubmitted(bus: Bus, sequences: Sequence[int] | None) -> list[DeadLetter]:
-    """Send these dead letters (None: all there are now) again and take them out of the dead-letter queue; return those that were.
+async def resubmitted(
+    bus: Bus, sequences: Sequence[int] | None, *, told: Callable[[DeadLetter], None] = lambda _letter: None
+) -> list[DeadLetter]:
+    """Send these dead letters (None: the first ``MOST`` there are now) again and take them out of the dead-letter queue; return those that were.
 
-    Others are locked for a moment in passing and given back.
+    Others are locked for a moment in passing and given back. A lock that is lost between sending and taking out brings the letter here once more; sent
+    again under the same id it is the same delivery.
+
+    Args:
+        bus: Of the source.
+        sequences: Which ones.
+        told: Called for each that is done, since an error may end it half way.
     """
     wanted = {one.sequence for one in await listed(bus, limit=MOST)}
     wanted &= wanted if sequences is None else set(sequences)
     done: list[DeadLetter] = []
     passed: list[Held] = []
-    async with bus.link(dead=True) as link, bus.client() as client:
-        while wanted:
-            batch = await link.receive(PAGE, wait=WAIT_SECONDS)
+    async with bus.link(dead=True) as link, bus.client() as client, bus.sender(client) as send:
+        tries = MOST_LOST
+        while wanted and tries:
+            batch = await link.receive(AT_ONCE, wait=WAIT_SECONDS)
             if not batch:
                 break
             for held in batch:
                 if held.message.sequence not in wanted:
                     passed.append(held)
                     continue
-                wanted.discard(held.message.sequence)
                 message = held.message
                 kept = {
                     name: value
@@ -72,11 +87,18 @@ async def resubmitted(bus: Bus, sequences: Sequence[int] | None) -> list[DeadLet
                     if name not in {DEAD_LETTER_REASON, DEAD_LETTER_DESCRIPTION}
                 }
                 again = f"{message.message_id or 'none'}~{message.sequence}"[-128:]
-                await bus.send(client, held.raw, message_id=again, properties={**kept, RESUBMITTED: str(message.sequence)})
-                await link.complete(held)
+                await send(held.raw, again, {**kept, RESUBMITTED: str(message.sequence)})
+                try:
+                    await link.complete(held)
+                except ContestedError:
+                    tries -= 1
+                    continue
+                wanted.discard(message.sequence)
                 done.append(_letter(held.raw, bus.access.entity))
+                told(done[-1])
         for held in passed:
-            await link.abandon(held)
+            with contextlib.suppress(ContestedError):  # its lock ran out meanwhile: it is back already
+                await link.abandon(held)
     return done
 
 

@@ -181,7 +181,7 @@ class ServiceBusSource:
                     if now() - heard_at > QUIET_SECONDS:
                         await link.peek(1, after=0)
                         heard_at = now()
-                    if number not in self._connected:
+                    if link.proven and number not in self._connected:
                         self._connected.add(number)
                         self.problem = ""
                         self._metrics.bus_connected.labels(self.name).set(len(self._connected))
