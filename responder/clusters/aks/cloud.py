@@ -22,6 +22,7 @@ from urllib.parse import quote
 from responder.clusters.aks import reads as make
 from responder.clusters.aks.errors import SYSTEM, said, translated
 from responder.clusters.aks.identity import ARM_SCOPE, Identity
+from responder.loading import loaded
 from responder.model.action import Verb, Write
 from responder.model.cloud import (
     Begun,
@@ -390,8 +391,9 @@ class AksCloud:
         if self._client is None:
             logging.getLogger("azure").setLevel(logging.WARNING)
             logging.getLogger("azure.core.pipeline.policies.http_logging_policy").setLevel(logging.ERROR)
-            module = await asyncio.to_thread(importlib.import_module, "azure.mgmt.containerservice.aio")
-            core = await asyncio.to_thread(_core)
+            await loaded("azure.core.rest", "azure.core.polling.base_polling")
+            module = await loaded("azure.mgmt.containerservice.aio")
+            core = _Core()
             if self._client is None:
                 access = self._identity.access
                 self._core = core
@@ -478,7 +480,7 @@ class AksCloud:
 
 
 class _Core:
-    """The names of azure-core that are used here."""
+    """The names of azure-core that are used here; it was loaded before."""
 
     def __init__(self) -> None:
         exceptions = importlib.import_module("azure.core.exceptions")
@@ -490,7 +492,3 @@ class _Core:
         self.BadResponse: type[Exception] = polling.BadResponse
         self.LocationPolling: type = polling.LocationPolling
         self.HttpRequest = importlib.import_module("azure.core.rest").HttpRequest
-
-
-def _core() -> _Core:
-    return _Core()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from responder.loading import loaded
 from responder.model.errors import ForbiddenError, RemoteError, TransientError
 from responder.telemetry import logger
 
@@ -66,7 +66,7 @@ class Identity:
 
     async def _made(self) -> Any:
         if self._credential is None:
-            module = await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
+            module = await loaded("azure.identity.aio")
             if self._credential is None:
                 self._credential = _credential(module, self.access)
         return self._credential
@@ -91,7 +91,7 @@ class Identity:
             ForbiddenError: Entra does not know us, or the identity is not set up.
             TransientError: Entra does not answer.
         """
-        core = await asyncio.to_thread(importlib.import_module, "azure.core.exceptions")
+        core = await loaded("azure.core.exceptions")
         try:
             return str((await self.get_token(scope)).token)
         except core.ClientAuthenticationError as error:  # also what no network looks like

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from responder.loading import loaded
 from responder.model.errors import ContestedError, ForbiddenError, GoneError, RejectedError, RemoteError, TransientError
 from responder.sources.service_bus.message import Message
 
@@ -89,7 +90,7 @@ class Bus:
         logging.getLogger("azure.servicebus").setLevel(
             logging.CRITICAL
         )  # tracebacks of what is reported here anyway (pitfall 17)
-        sdk = await asyncio.to_thread(importlib.import_module, "azure.servicebus.aio")
+        sdk = await loaded("azure.servicebus.aio")
         kinds = importlib.import_module("azure.servicebus").TransportType
         access = self.access
         options: dict[str, Any] = {
@@ -124,7 +125,7 @@ class Bus:
 
     async def _identity(self) -> Any:
         if self._credential is None:
-            identity = await asyncio.to_thread(importlib.import_module, "azure.identity.aio")
+            identity = await loaded("azure.identity.aio")
             given = {"client_id": self.access.client_id} if self.access.client_id else {}
             if self.access.credential == "workload_identity":
                 self._credential = identity.WorkloadIdentityCredential(**given)
