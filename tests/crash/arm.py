@@ -27,7 +27,7 @@ from azure.core.rest._http_response_impl_async import AsyncHttpResponseImpl
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from responder.clusters.aks import AksCloud, AzureAccess
+from responder.clusters.aks import AksCloud, AzureAccess, Identity
 from responder.sandbox import SandboxCluster
 from responder.sandbox.aks import SandboxAzure
 from responder.sandbox.aks_entra import CLIENT
@@ -215,11 +215,11 @@ class DirectTransport(AsyncHttpTransport[Any, Any]):
         """Nothing is open."""
 
 
-class DirectIdentity:
-    """Has one token that the double knows. Stands for ``clusters.aks.Identity``."""
+class DirectIdentity(Identity):
+    """Has one token that the double knows."""
 
     def __init__(self, token: str) -> None:
-        self.access = AzureAccess(client_id=CLIENT, endpoint=ADDRESS)
+        super().__init__(AzureAccess(client_id=CLIENT, endpoint=ADDRESS))
         self._token = token
 
     async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
@@ -237,5 +237,5 @@ class DirectIdentity:
 
 def direct_cloud(kind: type[AksCloud], resource_id: str, token: str, send: Send, *, now: Callable[[], datetime]) -> AksCloud:
     """Return the adapter, or a kind of it, before the double; its answers wish to be left alone for 30 s, as ARM's do."""
-    identity: Any = DirectIdentity(token)
+    identity = DirectIdentity(token)
     return kind("sandbox", resource_id, identity, now=now, polling=timedelta(seconds=30), transport=DirectTransport(send))
