@@ -5,8 +5,8 @@ world is the only memory: what is cordoned carries our mark, what was evicted is
 looking. Source: kubernetes.md A1-A5; RULES.md "Actions".
 
 The decision a reader would question: pods are evicted one at a time, each chosen among those whose budget allows an eviction *now*, where
-kubectl sends all at once and lets the API say 429. It is slower by some seconds, spends no budget on a race, never holds two replicas of one
-workload down at once where no budget says so, and every write passes the permit by itself, so a stop is obeyed between any two.
+kubectl sends all at once and lets the API say 429. It is slower by some seconds, spends no budget on a race, never takes the last ready replica of
+a workload that has several, budget or not, and every write passes the permit by itself, so a stop is obeyed between any two.
 """
 
 from __future__ import annotations
@@ -125,11 +125,11 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
     leaving = [one.pod for one in found if one.fate is Fate.LEAVES]
     ours_alone = leaving and node.ready != "Unknown" and {f"{pod.namespace}/{pod.name}" for pod in going} == {plan.values["own"]}
     if going and not ours_alone:
-        return _evict(plan, detail, going)
+        return _evict(plan, snapshot, detail, going)
     return _finish(detail, leaving, now=now)
 
 
-def _evict(plan: Plan, detail: NodeDetail, going: Sequence[PodSnapshot]) -> Step:
+def _evict(plan: Plan, snapshot: Snapshot, detail: NodeDetail, going: Sequence[PodSnapshot]) -> Step:
     """Evict the first pod whose budget allows it now: our own last, and what the whole cluster stands on (DNS, the way to the API server) late."""
     own = plan.values["own"]
     ordered = sorted(
@@ -138,9 +138,12 @@ def _evict(plan: Plan, detail: NodeDetail, going: Sequence[PodSnapshot]) -> Step
     )
     others = [pod for pod in ordered if f"{pod.namespace}/{pod.name}" != own]
     blocked: list[str] = []
+    budgets = False
     for pod in others or ordered:
-        why = _blocked(detail, pod)
+        by_budget = _blocked(detail, pod)
+        why = by_budget or _last_ready(snapshot, detail, pod)
         if why:
+            budgets = budgets or bool(by_budget)
             blocked.append(f"{pod.namespace}/{pod.name}: {why}")
             continue
         total = max(int(plan.values["pods"]), len(going))
@@ -155,7 +158,23 @@ def _evict(plan: Plan, detail: NodeDetail, going: Sequence[PodSnapshot]) -> Step
             says=f"evict pod {pod.namespace}/{pod.name} from node {detail.node.name} ({total - len(going) + 1} of {total})",
         )
     said = "; ".join(blocked[:3]) + (f"; and {len(blocked) - 3} more" if len(blocked) > 3 else "")
-    return Wait(again_in=BUDGET_AGAIN, detail=said, refuses=Reason.BUDGET_BLOCKS)
+    return Wait(again_in=BUDGET_AGAIN, detail=said, refuses=Reason.BUDGET_BLOCKS if budgets else Reason.LAST_READY_REPLICA)
+
+
+def _last_ready(snapshot: Snapshot, detail: NodeDetail, pod: PodSnapshot) -> str:
+    """Say that none of the workload's replicas would be left that is ready; "" when one would, when a budget decides, or when it has only one.
+
+    Without a budget the API would take them all at once. Source: kubernetes.md A15 rule 3. Not asked on a node whose kubelet is silent: what is there is
+    not ready.
+    """
+    moved = next((one for one in snapshot.moved if one.target.identity == pod.top), None) if pod.top and not pod.budgets else None
+    if moved is None or moved.desired is None or moved.desired <= 1 or not pod.ready or detail.node.ready == "Unknown":
+        return ""
+    if moved.ready > 1:
+        return ""
+    return (
+        f"it is the last ready one of {moved.target.owner_kind} {moved.target.name} ({moved.ready} of {moved.desired} are ready)"
+    )
 
 
 def _blocked(detail: NodeDetail, pod: PodSnapshot) -> str:

@@ -258,6 +258,36 @@ async def test_15_two_drains_under_one_budget_break_it_never(stage: Stage) -> No
     assert {one.status for one in evictions(stage)} == {201}
 
 
+async def test_15_without_a_budget_the_last_ready_replica_is_waited_for(stage: Stage) -> None:
+    """Both replicas are on the drained node and nothing protects them: the API would take both at once; one is always ready, wherever it runs."""
+    (node, *_) = await stage.nodes()
+    await stage.serve(node_rule(healthy=["node.ready"], hold="30s"))
+    await stage.on(node)
+    lowest = [2]
+
+    async def count() -> None:
+        while True:
+            ready = [
+                pod
+                for pod in await stage.pods()
+                if "deletionTimestamp" not in pod["metadata"]
+                and {"type": "Ready", "status": "True"}.items()
+                <= next((one for one in pod["status"].get("conditions") or [] if one["type"] == "Ready"), {}).items()
+            ]
+            lowest.append(len(ready))
+            await asyncio.sleep(0.02)
+
+    await pressure(stage, node, "True")
+    await stage.alert(node=node, severity="warning")
+    watching = asyncio.create_task(count())
+    await stage.work("verifying")
+    watching.cancel()
+
+    assert await stage.pods_on(node) == []
+    assert len(evictions(stage)) == 2
+    assert min(lowest) == 1
+
+
 async def names_of(stage: Stage) -> list[str]:
     return [f"{stage.namespace}-n{number}" for number in range(4)]
 

@@ -100,6 +100,15 @@ class _Around:
             and (not any(one.spec.selector.values()) or make.matches(one.spec.selector, labels))
         ]
 
+    def unprotected(self, pods: Sequence[k.Pod]) -> frozenset[str]:
+        """Return the workloads, by identity, that have a pod here which no budget protects: how many of theirs are ready must be exact."""
+        owners = ((make.owner_of(one.metadata), one) for one in pods)
+        return frozenset(
+            self.tops[owner.uid].identity
+            for owner, one in owners
+            if owner is not None and owner.uid in self.tops and not self.budgets_of(one)
+        )
+
 
 class NodeReader:
     """Reads node targets of one cluster."""
@@ -139,9 +148,10 @@ class NodeReader:
             self._side(gaps, "budgets", self._budgets, list[k.Pdb]()),
             self._side(gaps, "requests", lambda: self._requested.get(self._all_requested), dict[str, dict[str, float]]()),
         )
-        moved = await self._side(gaps, "workloads", lambda: self._moved(tops, displaced), NO_MOVED)
-        marks = {one.target.identity: one.hands_off for one in moved if one.hands_off}
-        around = _Around(tops=tops, daemon_sets=daemon_sets, namespaces=namespaces, marks=marks, budgets=budgets)
+        around = _Around(tops=tops, daemon_sets=daemon_sets, namespaces=namespaces, marks={}, budgets=budgets)
+        counted = around.unprotected(pods) if node is not None and node.ready != "Unknown" else frozenset[str]()
+        moved = await self._side(gaps, "workloads", lambda: self._moved(tops, displaced, counted), NO_MOVED)
+        around = replace(around, marks={one.target.identity: one.hands_off for one in moved if one.hands_off})
         detail: NodeDetail | None = None
         if node is not None:
             names = {(namespace, name) for pod in pods for namespace, name in around.budgets_of(pod)}
@@ -232,12 +242,17 @@ class NodeReader:
 
     # --- the workloads
 
-    async def _moved(self, tops: Mapping[str, Target], displaced: Sequence[Target]) -> tuple[MovedSnapshot, ...]:
+    async def _moved(
+        self, tops: Mapping[str, Target], displaced: Sequence[Target], counted: frozenset[str]
+    ) -> tuple[MovedSnapshot, ...]:
         here = {one.identity: (one, False) for one in tops.values()}
         wanted = here | {one.identity: (one, True) for one in displaced}
-        return tuple(await asyncio.gather(*(self._one_moved(one, known) for one, known in wanted.values())))
+        return tuple(
+            await asyncio.gather(*(self._one_moved(one, known, one.identity in counted) for one, known in wanted.values()))
+        )
 
-    async def _one_moved(self, top: Target, displaced: bool) -> MovedSnapshot:
+    async def _one_moved(self, top: Target, displaced: bool, exact: bool) -> MovedSnapshot:
+        """Return a workload; ``exact``: its pods are counted by themselves, for its controller's count lags behind an eviction."""
         if top.owner_kind not in COUNTED:
             return MovedSnapshot(target=top, displaced=displaced)
         path = f"/apis/apps/v1/namespaces/{top.namespace}/{COUNTED[top.owner_kind]}/{top.name}"
@@ -249,13 +264,13 @@ class NodeReader:
         ready = raw.status.ready_replicas
         waiting: tuple[PodSnapshot, ...] = ()
         absent = 0
-        if ready < desired:
+        if ready < desired or (exact and desired > 1):
             query = {"labelSelector": make.selector_text(raw.spec.selector)}
             pages = await self._client.pages(f"/api/v1/namespaces/{top.namespace}/pods", k.PodList, query=query)
             pods = [make.pod(one) for page in pages for one in page.items or []]
             live = [one for one in pods if one.deleting_since is None and one.phase not in FINISHED]
             waiting = tuple(one for one in live if not one.ready)
-            ready = max(ready, len(live) - len(waiting))  # the pods' own word is newer than their controller's count
+            ready = len(live) - len(waiting)  # the pods' own word is newer than their controller's count
             absent = max(0, desired - len(live))
         return MovedSnapshot(
             target=replace(top, uid=raw.metadata.uid),

@@ -391,6 +391,29 @@ def test_what_the_cluster_stands_on_is_evicted_after_the_others_and_our_own_pod_
     assert [one.name for one in world.written if one.verb is Verb.EVICT] == ["api-1", "zoo-1", "coredns-1", "responder-1"]
 
 
+def test_the_last_ready_replica_waits_for_another_one_although_no_budget_says_so() -> None:
+    """Both of two are here: the second goes when the first one's successor is ready; a workload of one has nobody to wait for (A15 rule 3)."""
+    top = make.moved().target.identity
+    first, second = (make.pod(name, top=top) for name in ("api-1", "api-2"))
+    gone = replace(first, deleting_since=make.NOON + timedelta(seconds=30))
+
+    def asked(*pods: PodSnapshot, ready: int, desired: int = 2, node: str = "True") -> Write | Wait | End:
+        this = make.node(unschedulable=True, cordoned_for="inc-1 2026-01-05T12:00:00Z", ready=node)
+        snap = make.on_node(*pods, this=this, moved=(make.moved(desired=desired, ready=ready),))
+        return make.CATALOGUE.actions["node.drain"].next_step(made, snap, now=make.NOON)
+
+    made = planned("node.drain", World(make.node(), [first, second]))
+    begins = asked(first, second, ready=2)
+    early = asked(gone, second, ready=1)
+    later, only, dead = asked(second, ready=2), asked(second, ready=1, desired=1), asked(gone, second, ready=1, node="Unknown")
+
+    assert isinstance(begins, Write)
+    assert isinstance(early, Wait)
+    assert early.refuses is Reason.LAST_READY_REPLICA
+    assert all(isinstance(one, Write) and one.name == "api-2" for one in (later, only))
+    assert isinstance(dead, Write)
+
+
 def test_a_cordon_and_its_drain_owe_one_debt_between_them() -> None:
     """Both of one rung are planned on a node that is free; given back, the second finds nothing of ours any more."""
     world = World(make.node(), nine())
