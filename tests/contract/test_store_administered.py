@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -24,7 +27,7 @@ from responder.model.evidence import EvidenceItem
 from responder.model.incident import Candidate
 from responder.model.storing import DeliveryState, NewDelivery, RoutedAlert
 from responder.stores import Administration, SqlStore, open_postgres, open_sqlite
-from responder.stores.sql.migrate import newest
+from responder.stores.sql.migrate import HERE, newest
 from tests import builders as make
 
 
@@ -213,3 +216,45 @@ async def test_a_store_that_is_not_there_is_not_made_by_looking(tmp_path: Path) 
         await Administration(SystemClock(), path=tmp_path / "typo.sqlite").inspect()
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_export_that_would_not_be_all_is_none(place: Place, tmp_path: Path) -> None:
+    """A table that this schema has is lost: a backup that lacks it in silence is found when it is needed."""
+    await filled(place.store)
+    await place.broken("drop table claims")
+
+    found = await place.cli("export")
+
+    assert found.exit_code == 1
+    assert "lacks claims" in str(found.exception)
+    assert "inc-1" not in found.stdout
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from responder.stores.sql.migrate import migrate
+from responder.stores.sql.runners.sqlite import sqlite_engine
+with sqlite_engine(sys.argv[1]).begin() as db:
+    migrate(db, scripts=Path(sys.argv[2]))
+"""
+
+
+async def test_a_migration_that_is_killed_half_way_leaves_the_schema_as_it_was(tmp_path: Path) -> None:
+    """Columns that it had added go with its transaction, and the next start does all of it: nobody has to repair a schema by hand."""
+    path, scripts = tmp_path / "store.sqlite", tmp_path / "scripts"
+    await Administration(SystemClock(), path=path).migrate()
+    shutil.copytree(HERE, scripts)
+    (scripts / "versions" / "9998_half.py").write_text(
+        f"import os\nimport sqlalchemy as sa\nfrom alembic import op\nrevision, down_revision = '9998', '{newest()}'\n"
+        "def upgrade():\n    op.add_column('alerts', sa.Column('half', sa.Integer()))\n    os._exit(9)\n"
+    )
+
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path), str(scripts)], check=False)
+    done = await Administration(SystemClock(), path=path).migrate()
+
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        columns = {row[1] for row in db.execute("pragma table_info(alerts)")}
+    assert killed.returncode == 9
+    assert (done.before, done.after) == (newest(), newest())
+    assert "half" not in columns

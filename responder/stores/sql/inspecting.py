@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Connection, MetaData, RowMapping, Table, exists, func, or_, select, text
 
-from responder.model.errors import InvariantError
+from responder.model.errors import InvariantError, SettingsError
 from responder.model.incident import STATE_VERSION
 from responder.stores.sql import tables
 from responder.stores.sql.codec import instant, span, unpack_incident
@@ -247,11 +247,18 @@ def exported(db: Connection, now: int, write: Callable[[bytes], object]) -> dict
 
     Returns:
         Table to number of rows.
+
+    Raises:
+        SettingsError: A table is lost that the schema has: what would be written is not all of it, and nothing is.
     """
     line = msgspec.json.Encoder().encode
-    write(line({"responder": "export", "schema": revision(db) or "", "exported_at": instant(now)}) + b"\n")
     found = MetaData()
     found.reflect(db)
+    present = revision(db)
+    lost = sorted(set(tables.METADATA.tables) - set(found.tables)) if present == newest() else []
+    if lost:
+        raise SettingsError(f"the store's schema is {present} and lacks {', '.join(lost)}; restore a backup")
+    write(line({"responder": "export", "schema": present or "", "exported_at": instant(now)}) + b"\n")
     rows: dict[str, int] = {}
     for table in found.sorted_tables:
         if table.name == "alembic_version":
