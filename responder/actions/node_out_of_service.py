@@ -55,7 +55,8 @@ def plan(given: PlanInput) -> Plan | Refusal:
     detail = detail_of(given)
     if isinstance(detail, Refusal):
         return detail
-    refusal = _refuses(detail, now=given.now) or refuses_others(given)
+    assert given.snapshot is not None
+    refusal = _refuses(detail, given.snapshot, now=given.now) or refuses_others(given)
     if refusal is not None:
         return refusal
     node, mark = detail.node, mark_of(given.command, given.now)
@@ -82,11 +83,11 @@ def plan(given: PlanInput) -> Plan | Refusal:
             ),
         ),
         writes_at_most=2,
-        touches=tuple(one.target for one in given.snapshot.moved) if given.snapshot is not None else (),
+        touches=tuple(one.target for one in given.snapshot.moved),
     )
 
 
-def _refuses(detail: NodeDetail, *, now: datetime) -> Refusal | None:
+def _refuses(detail: NodeDetail, snapshot: Snapshot, *, now: datetime) -> Refusal | None:
     """Refuse what is not proven: Ready Unknown, a stale Lease, and the cloud's word that the machine is off, all three."""
     node = detail.node
 
@@ -95,6 +96,10 @@ def _refuses(detail: NodeDetail, *, now: datetime) -> Refusal | None:
 
     if node.ready != "Unknown":
         return because(f"Ready is {node.ready}: its kubelet still talks")
+    if "leases" in snapshot.gaps:
+        return Refusal(
+            reason=Reason.UNKNOWN, detail=f"whether its kubelet still talks: leases were not read: {snapshot.gaps['leases']}"
+        )
     if detail.lease_renewed_at is not None and now - detail.lease_renewed_at < SILENT_FOR:
         return because("its kubelet renewed its Lease just now")
     if detail.machine not in OFF:
@@ -131,7 +136,7 @@ def next_step(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
         return End(
             outcome=Outcome.DONE, reason=Reason.DONE, detail=f"no pod is left on node {node.name}; its taint is taken away"
         )
-    refusal = _refuses(detail, now=now)
+    refusal = _refuses(detail, snapshot, now=now)
     if refusal is not None:
         return End(outcome=Outcome.REFUSED, reason=refusal.reason, detail=refusal.detail)
     return _add(node, mark)

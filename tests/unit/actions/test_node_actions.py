@@ -564,6 +564,22 @@ def test_a_fresh_lease_is_no_dead_machine() -> None:
     assert refused.reason is Reason.MACHINE_NOT_OFF
 
 
+def test_leases_that_were_not_read_are_no_stale_lease() -> None:
+    """Unknown is not permission: refused when it is planned, and when the taint would be written."""
+    world = World(make.dead(), nine(), machine="stopped")
+    made = planned("node.out_of_service", world)
+    unread = replace(world.look(), gaps={"leases": "403 forbidden"})
+    unseen = replace(unread, node=replace(unread.node, lease_renewed_at=None)) if unread.node is not None else unread
+    action = make.CATALOGUE.actions["node.out_of_service"]
+
+    given = PlanInput(target=make.NODE, snapshot=unseen, facts={}, arguments={}, command="c", now=world.now)
+    refused, end = action.plan(given), action.next_step(made, unseen, now=world.now)
+
+    assert isinstance(refused, Refusal)
+    assert isinstance(end, End)
+    assert (refused.reason, end.reason) == (Reason.UNKNOWN, Reason.UNKNOWN)
+
+
 @pytest.mark.parametrize("machine", ["stopped", "deleted"])
 def test_the_taint_is_set_and_taken_away_and_those_of_others_are_kept(machine: str) -> None:
     """Case 59: a strategic merge of ``spec.taints`` would wipe the others."""
