@@ -26,9 +26,17 @@ def entra_access(
 
     Both are asked when the cluster is first spoken to, and again when it refuses us: the service starts without ARM.
     """
+    kept: list[Path] = []  # one for all times: a cluster that is silent for days is asked for every half minute
 
     async def find() -> tuple[str, str]:
-        return _endpoint(await cloud.user_credential(), cloud.name)
+        server, authority = _endpoint(await cloud.user_credential(), cloud.name)
+        if not authority:
+            return server, ""
+        if not kept:
+            kept.append(Path(tempfile.mkdtemp(prefix="responder-ca-")))
+        path = kept[0] / "ca.pem"
+        path.write_bytes(authority)
+        return server, str(path)
 
     async def token() -> str:
         return await identity.token(AKS_SCOPE)
@@ -36,7 +44,7 @@ def entra_access(
     return find, token
 
 
-def _endpoint(kubeconfig: bytes, name: str) -> tuple[str, str]:
+def _endpoint(kubeconfig: bytes, name: str) -> tuple[str, bytes]:
     def broken(why: object) -> TransientError:
         return TransientError(
             f"a kubeconfig that is not understood: {why}", system="arm", operation="listClusterUserCredential of", target=name
@@ -49,9 +57,4 @@ def _endpoint(kubeconfig: bytes, name: str) -> tuple[str, str]:
         authority = base64.b64decode(cluster.get("certificate-authority-data") or "")
     except (yaml.YAMLError, KeyError, IndexError, TypeError, binascii.Error) as error:
         raise broken(repr(error)) from error
-    if not authority:
-        return server, ""
-    folder = Path(tempfile.mkdtemp(prefix="responder-ca-"))
-    path = folder / "ca.pem"
-    path.write_bytes(authority)
-    return server, str(path)
+    return server, authority
