@@ -112,7 +112,8 @@ def insert_numbered(db: Connection, table: Table, columns: Sequence[str], rows: 
 def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: list[tuple[Any, ...]]) -> None:
     """Insert rows, each with its values in the order of the columns.
 
-    On SQLite by the driver itself: what SQLAlchemy does for each value costs more than storing it.
+    On SQLite by the driver itself: what SQLAlchemy does for each value costs more than storing it. ``or fail``: a statement that the schema refuses half-way
+    ends its transaction anyhow (``runners``), so SQLite need not keep every page as it was before the statement, which writes as much again.
     """
     if not rows:
         return
@@ -120,7 +121,7 @@ def insert_rows(db: Connection, table: Table, columns: Sequence[str], rows: list
         db.execute(insert(table), [dict(zip(columns, row, strict=True)) for row in rows])
         return
     clean = _cleaned(table, tuple(columns), rows)
-    head = f"insert into {table.name} ({', '.join(columns)}) values "  # noqa: S608 - our own names
+    head = f"insert or fail into {table.name} ({', '.join(columns)}) values "  # noqa: S608 - our own names
     marks = f"({', '.join('?' * len(columns))})"
     many = MOST_VALUES // len(columns)
     whole = len(clean) // many * many

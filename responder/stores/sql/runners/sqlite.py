@@ -42,8 +42,8 @@ WITHIN = timedelta(seconds=20)
 PAGES_KEPT_KIB = 8 << 10
 """Of the database in memory: alerts have random keys, and a storm's touch all pages of their index again and again."""
 
-CHECKPOINT_PAGES = 8_000
-"""Of 4 KiB, eight times SQLite's own: a page that a storm writes twenty times is then copied from the log into the file once and not twenty times."""
+CHECKPOINT_BYTES = 32 << 20
+"""Of the log, eight times SQLite's own: a page that a storm writes twenty times is then copied from the log into the file once and not twenty times."""
 
 LEASES: frozenset[Callable[..., Any]] = frozenset(
     {deliveries.claim, routing.due_instances, incidents.claim, incidents.renew, outbox.claim, replicas.beat}
@@ -86,7 +86,7 @@ class SqliteRunner:
             self._engine = sqlite_engine(str(path))
             with self._engine.begin() as connection:
                 self.schema_ahead = migrate(connection)
-            self._set(f"cache_size = -{PAGES_KEPT_KIB}", f"wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            self._set(f"cache_size = -{PAGES_KEPT_KIB}", f"wal_autocheckpoint = {CHECKPOINT_BYTES // self._page_bytes()}")
             self._read_engine = sqlite_engine(str(path), read_only=True)
         except SettingsError:
             self._lock.close()
@@ -207,6 +207,11 @@ class SqliteRunner:
             cursor.close()
         finally:
             raw.close()
+
+    def _page_bytes(self) -> int:
+        """Return the size of the database's pages: one that was there keeps what it was made with."""
+        with self._engine.connect() as connection:
+            return int(connection.exec_driver_sql("pragma page_size").scalar_one())
 
     def _read(self) -> None:
         """Read what waits in one look at the database; who fails fails alone."""
