@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from msgspec import structs
-from sqlalchemy import text, update
+from sqlalchemy import Connection, select, text, update
 
 from responder.model.alert import AlertStatus
 from responder.model.errors import InvariantError, SettingsError, StoreUnavailableError
@@ -19,7 +21,10 @@ from responder.model.reason import Reason
 from responder.model.storing import Claimed, DeliveryState, NewDelivery, Retention, RoutedAlert, RoutedResult, Scopes, Transition
 from responder.stores import SqlStore, open_sqlite
 from responder.stores.sql import tables
+from responder.stores.sql.dialect import insert_rows
+from responder.stores.sql.engine import PAGE_BYTES
 from responder.stores.sql.keeping import INCIDENT_BYTES, ITEM_BYTES
+from responder.stores.sql.runners.sqlite import CHECKPOINT_BYTES
 from tests import builders as make
 from tests.fakes.clock import FakeClock
 
@@ -277,6 +282,37 @@ async def test_a_full_disk_is_said_and_the_store_goes_on_afterwards(tmp_path: Pa
     assert await store.backlog() == 0
     await store.runner.run(lambda db: db.execute(text("pragma max_page_count = 1000000")).all())
     assert all(await store.accept(many))
+    await store.close()
+
+
+async def test_rows_of_which_one_is_refused_are_not_half_stored(store: SqlStore) -> None:
+    """SQLite keeps what stood before the refused row in its transaction; the transaction is ended, so nobody sees it."""
+    columns = ("incident", "command", "cluster", "at", "body")
+    good = ("inc-1", "c", "prod", 1, b"{}")
+    refused = (None, *good[1:])
+
+    with pytest.raises(InvariantError, match="nothing was stored"):
+        await store.runner.run(lambda db: insert_rows(db, tables.changes, columns, [good, good, refused]))
+
+    assert await store.runner.read(lambda db: db.execute(select(tables.changes.c.id)).all()) == []
+
+
+@pytest.mark.parametrize(("before", "pages"), [(0, PAGE_BYTES), (4096, 4096)])
+async def test_a_database_keeps_its_pages_and_its_log_is_bounded_in_bytes(tmp_path: Path, before: int, pages: int) -> None:
+    """A new one gets large pages; one that an older release made has small ones, and its log is as long as before."""
+    path = tmp_path / "s.sqlite"
+    if before:
+        with contextlib.closing(sqlite3.connect(path)) as old:
+            old.execute(f"pragma page_size = {before}")
+            old.execute("create table older (id integer)")
+    store = open_sqlite(path, FakeClock())
+
+    def asked(db: Connection) -> tuple[int, int]:
+        size, log = (db.execute(text(f"pragma {name}")).scalar_one() for name in ("page_size", "wal_autocheckpoint"))
+        return size, log * size
+
+    assert await store.runner.run(asked) == (pages, CHECKPOINT_BYTES)
+    assert await store.accept([delivery()]) == [True]
     await store.close()
 
 
