@@ -144,6 +144,26 @@ async def more_replicas(world: Outdoors) -> None:
     world.heals_at = world.clock.at + timedelta(minutes=4)
 
 
+async def kept_floor(world: Outdoors) -> None:
+    """A floor is raised, everything is switched off and the incident closed; switched on again, what is owed is given back by the auditor."""
+    await more_replicas(world)
+    world.heals_at = None
+    at = world.clock.at
+    world.deeds = [(at + timedelta(minutes=after), deed) for after, deed in ((3, "off"), (4, "close"), (6, "armed"))]
+
+
+async def silent_at_first(world: Outdoors) -> None:
+    """The API server does not answer when the alert comes: its incident is of what the labels say, until it moves to what that turns out to be."""
+    await poisoned(world)
+    again = world.clock.at + timedelta(seconds=50)
+
+    def follows() -> None:
+        world.cluster.faults.status = 503 if world.clock.at < again else 0
+
+    world.follows = follows
+    follows()
+
+
 async def _spread(world: Outdoors, begins: str = "") -> str:
     """Two workloads that are well; return a node on which both have a pod, one whose name begins so."""
     for name in ("api", "web"):
@@ -380,4 +400,6 @@ PLOTS: tuple[Plot, ...] = (
     Plot("a full pool of the autoscaler's", "pending-pods", full_autoscaled_pool, timedelta(minutes=12), azure=True),
     Plot("a full pool and no quota", "pending-pods", full_quota, timedelta(minutes=12), azure=True),
     Plot("a raised floor, given back", "scale-up", more_replicas, timedelta(minutes=15), own=SCALE),
+    Plot("a raised floor that the kill switch kept", "scale-up", kept_floor, timedelta(minutes=9), own=SCALE),
+    Plot("an alert while the API server is silent", "pod-crash-loop", silent_at_first, timedelta(minutes=9)),
 )

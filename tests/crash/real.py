@@ -172,6 +172,7 @@ class FarWorld(World):
         self.lives = theatre.lives - 1
         self.clock.at = theatre.clock.at
         self.voted = set(theatre.voted)
+        self.deeds = list(theatre.deeds)
 
     def turn(self, until: datetime) -> None:
         self.clock.at, self.events = self._wire.ask("turn", until)
@@ -189,6 +190,10 @@ class FarWorld(World):
     def voted_for(self, digest: str) -> None:
         super().voted_for(digest)
         self._wire.ask("voted", digest)
+
+    def did(self, deed: tuple[datetime, str]) -> None:
+        super().did(deed)
+        self._wire.ask("did", deed)
 
     def told(self, message: Sent) -> None:
         self._wire.ask("told", message)
@@ -332,7 +337,7 @@ class Theatre(Outdoors):
     async def _serve(self, wire: Wire, pid: int, *, counted: bool) -> None:
         answers: dict[str, Callable[..., Awaitable[Any]]] = {
             "point": self._point, "turn": self._turn, "request": self._request, "told": self._told, "taken": self._taken,
-            "arm": self._arm, "voted": self._voted,
+            "arm": self._arm, "voted": self._voted, "did": self._did,
         }  # fmt: skip
         while True:
             try:
@@ -368,6 +373,9 @@ class Theatre(Outdoors):
         assert self.arm is not None
         self.arm.life = self.lives
         return await self.arm.answer(method, url, headers, body)
+
+    async def _did(self, deed: tuple[datetime, str]) -> None:
+        self.did(deed)
 
     async def _voted(self, digest: str) -> None:
         self.voted_for(digest)

@@ -16,12 +16,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from tests.crash import real
+from tests.crash.branches import Branching, Made, Run, batches, made
 from tests.crash.judge import End, ended, violations
 from tests.crash.plots import PLOTS, Plot
 from tests.crash.world import World, left
@@ -32,17 +32,17 @@ REQUESTS = 12
 """Of the points round single requests (a read of a target is eight of them, and nothing is stored between two) each n-th is taken of those that are due."""
 
 
+REFUSED = 4
+"""Of the commits that are due each n-th is also refused by the disk."""
+
+TOGETHER = 25
+"""Runs of a plot that share a life: a batch ends soon enough for ``--minutes``."""
+
+SOON = 60
+"""Points after a death: a life's first look at everything, and what it does then."""
+
 RARE = 100
 """From so many points left out between two on, those round writes to a cloud are not died at besides: the default tests name their own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run to be made: a plot, where it dies, and whether the next life has the last one's name (SQLite) or another (a replica)."""
-
-    plot: int
-    crash_at: frozenset[int]
-    keeps_name: bool
 
 
 def shipped() -> set[str]:
@@ -50,10 +50,22 @@ def shipped() -> set[str]:
     return {one.stem for one in RULES.glob("*.yaml") if not one.stem.endswith(".test")}
 
 
-async def lived(plot: Plot, *, crash_at: frozenset[int] = frozenset(), keeps_name: bool = True) -> End:
-    """Let a plot happen."""
+async def lived(
+    plot: Plot,
+    *,
+    crash_at: frozenset[int] = frozenset(),
+    keeps_name: bool = True,
+    refused: bool = False,
+    branching: Branching | None = None,
+) -> End:
+    """Let a plot happen; with a branching fate, copies of this process return from here too."""
     with tempfile.TemporaryDirectory() as folder:
         world: World = plot.world(Path(folder), crash_at=crash_at, keeps_name=keeps_name)
+        world.fate.refuses = refused
+        if branching is not None:
+            world.entrust(branching)
+            branching.renamed = world.renamed
+            branching.bind(asyncio.get_running_loop())
         await plot.begin(world)
         began_at = world.clock.at
         await world.live(plot.lasts)
@@ -64,8 +76,20 @@ def died(run: Run) -> tuple[Run, list[str], int]:
     """Make one run in this process and judge it; return the run, what is wrong, and the number of lives."""
     plot = PLOTS[run.plot]
     without = clean(run.plot)
-    end = asyncio.run(lived(plot, crash_at=run.crash_at, keeps_name=run.keeps_name))
+    end = asyncio.run(lived(plot, crash_at=run.crash_at, keeps_name=run.keeps_name, refused=run.refused))
     return run, violations(without, end), end.lives
+
+
+def died_together(runs: tuple[Run, ...]) -> list[Made]:
+    """Make runs of one plot, what they share once; return what :func:`died` does for each. Runs whose second death is never reached are not made."""
+    number = runs[0].plot
+    without = clean(number)
+
+    def live(fate: Branching) -> tuple[list[str], int]:
+        end = asyncio.run(lived(PLOTS[number], branching=fate))
+        return violations(without, end), end.lives
+
+    return made(runs, live)
 
 
 _CLEAN: dict[int, End] = {}
@@ -81,7 +105,8 @@ def clean(plot: int) -> End:
 def planned(plots: Sequence[int], *, every: int = 1, doubles: int = 0, seed: int = 1) -> list[Run]:
     """Return all runs: each point of each plot (or each n-th), the names of the lives alternating; then pairs of points by chance.
 
-    Points round writes to a cloud are not left out.
+    Points round writes to a cloud are not left out. The first of a pair is one of the single ones; every other second is soon after it: what is done to
+    go on is died in as well.
     """
     chance = random.Random(seed)
     runs: list[Run] = []
@@ -89,11 +114,19 @@ def planned(plots: Sequence[int], *, every: int = 1, doubles: int = 0, seed: int
         points = clean(plot).points
         requests = [at for at, kind in enumerate(points) if kind.endswith("a request")]
         others = [at for at, kind in enumerate(points) if not kind.endswith("a request")]
+        single: dict[int, Run] = {}
         for some, step in ((others, every), (requests, every * REQUESTS), (round_writes(points) if every < RARE else [], 1)):
             chosen = some[chance.randrange(step) :: step]
-            runs += [Run(plot, frozenset({at}), keeps_name=number % 2 == 0) for number, at in enumerate(chosen)]
-        pairs = (frozenset(chance.sample(others, 2)) for _ in range(doubles))
-        runs += [Run(plot, pair, keeps_name=chance.random() < 0.5) for pair in pairs]
+            single |= {at: Run(plot, frozenset({at}), keeps_name=number % 2 == 0) for number, at in enumerate(chosen)}
+        firsts = [at for at in single if at + 1 < len(points)]
+        pairs: set[Run] = set()
+        for number in range(doubles if firsts else 0):
+            first = chance.choice(firsts)
+            second = first + chance.randint(1, min(SOON if number % 2 else len(points), len(points) - 1 - first))
+            pairs.add(Run(plot, frozenset({first, second}), single[first].keeps_name))
+        commits = [at for at, kind in enumerate(points) if kind.startswith("before commit")]
+        full = [Run(plot, frozenset({at}), refused=True) for at in commits[chance.randrange(every * REFUSED) :: every * REFUSED]]
+        runs += [*single.values(), *full, *sorted(pairs, key=lambda run: sorted(run.crash_at))]
     return runs
 
 
@@ -137,16 +170,17 @@ def in_memory(given: argparse.Namespace) -> list[tuple[Run, list[str], int]]:
     random.Random(given.seed).shuffle(runs)
     runs = list(dict.fromkeys(runs))
     runs.sort(key=lambda run: not run.crash_at <= set(round_writes(clean(run.plot).points)))
+    together = batches(runs, size=TOGETHER)
+    random.Random(given.seed).shuffle(together)
     began = time.monotonic()
     results: list[tuple[Run, list[str], int]] = []
     with multiprocessing.get_context("spawn").Pool(given.processes, _ready, (_CLEAN,)) as pool:
-        for number, one in enumerate(pool.imap_unordered(died, runs, chunksize=2), start=1):
-            results.append(one)
+        for batch in pool.imap_unordered(died_together, together, chunksize=1):
+            results += batch
+            bad = sum(1 for _, wrong, _ in results if wrong)
+            print(f"{len(results)} of {len(runs)} runs, {bad} with violations, {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
             if time.monotonic() - began > given.minutes * 60:
                 break
-            if number % 100 == 0 or number == len(runs):
-                bad = sum(1 for _, wrong, _ in results if wrong)
-                print(f"{number} of {len(runs)} runs, {bad} with violations, {time.monotonic() - began:.0f} s", flush=True)  # noqa: T201
     return results
 
 
@@ -174,7 +208,7 @@ def _memory(results: Sequence[tuple[Run, list[str], int]], given: argparse.Names
         "",
         "On simulated time; on the name of the last one (SQLite) and as another replica that waits for its lease, in turns. Points are before and after every storing",
         f"commit, every request that reads from the cluster or ARM (each {given.every * REQUESTS}th of these in turn), every write to either, every poll of an operation",
-        "of ARM, every message.",
+        "of ARM, every message; of the commits some are refused by a full disk instead, which takes nothing for 20 s. Runs of a plot share a life until they die: `tests/crash/branches.py`.",
         "",
         "| Plot | Rule | Writes to the cloud | Points to die at | Runs | with two deaths | Violations |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -244,7 +278,7 @@ def _wrong(results: Sequence[tuple[Run, list[str], int]]) -> list[str]:
     wrong = [(run, said) for run, said, _ in results if said]
     return [
         f"- {PLOTS[run.plot].name}, died at {', '.join(f'{at} ({clean(run.plot).points[at]})' for at in sorted(run.crash_at))}"
-        f"{'' if run.keeps_name else ', as another replica'}: {'; '.join(said)}"
+        f"{'' if run.keeps_name else ', as another replica'}{', refused' if run.refused else ''}: {'; '.join(said)}"
         for run, said in sorted(wrong, key=lambda one: (one[0].plot, sorted(one[0].crash_at)))[:100]
     ]
 

@@ -1,5 +1,7 @@
 """The whole service in one thread on simulated time, with a sandbox cluster, and a place to die at every point where a process can die.
 
+Instead of dying the disk may refuse a commit, and whatever else is to be stored for some seconds; then the process lives on.
+
 Points: every commit (before it, and after it before anybody knows), every call to a cluster, ARM or a channel (before it, and after it before its answer is
 seen), every write to a cluster or ARM (before it, and after it took effect), every poll of an operation of ARM. Dying drops everything in memory: no task goes on, nothing is flushed, leases stay.
 
@@ -12,16 +14,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 import yaml
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from responder import app as composition
 from responder.actions.catalogue import catalogue
@@ -31,10 +35,11 @@ from responder.clusters.kubernetes import KubernetesHands, KubernetesView
 from responder.clusters.kubernetes.client import KubernetesClient
 from responder.model.action import Write
 from responder.model.cloud import Begun, CloudAsk, CloudSnapshot, OperationResult
-from responder.model.incident import Incident, Phase, Signal, SignalKind
+from responder.model.errors import StoreUnavailableError
+from responder.model.incident import Incident, Mode, Phase, Signal, SignalKind
 from responder.model.notice import Notice, NoticeKind, Receipt
 from responder.model.reason import Reason
-from responder.model.storing import DeliveryState
+from responder.model.storing import DeliveryState, ModeRow
 from responder.sandbox import SandboxCluster, Timings
 from responder.sandbox.kinds import NODES
 from responder.service.rulebook import Rulebook
@@ -56,6 +61,12 @@ TICK = timedelta(seconds=2)
 SENDER_AGAIN = timedelta(seconds=5)
 THINKS_FOR = timedelta(seconds=40)
 """How long a person looks at a plan before approving it."""
+
+FULL_FOR = timedelta(seconds=20)
+"""How long a disk takes nothing: longer than a lease."""
+
+STORE_AGAIN = timedelta(seconds=1)
+AUDITS_EVERY = timedelta(minutes=1)
 
 CONFIG: dict[str, Any] = {
     "http": {"authentication": False},
@@ -86,14 +97,19 @@ class Fate:
 
     Attributes:
         at: Points to die at, counted from the beginning of the run, over all lives.
+        refuses: It is the disk that fails there, at a commit, and not the process: it takes nothing for ``FULL_FOR``.
         passed: Kinds of all points in order.
         dead: Nothing may happen any more in this life.
+        now: The simulated time.
     """
 
     at: frozenset[int] = frozenset()
+    refuses: bool = False
     passed: list[str] = field(default_factory=list)
     dead: bool = False
     on: bool = False
+    now: Callable[[], datetime] = lambda: NOON
+    full_until: datetime = NOON
 
     def point(self, kind: str) -> None:
         """Pass a point, or die at it."""
@@ -103,8 +119,24 @@ class Fate:
             return
         self.passed.append(kind)
         if len(self.passed) - 1 in self.at:
-            self.dead = True
-            raise DiedError
+            self.end()
+
+    def end(self) -> NoReturn:
+        """Die; or let the disk be full."""
+        if self.refuses:
+            self.full_until = self.now() + FULL_FOR
+            self.stores()
+        self.dead = True
+        raise DiedError
+
+    def stores(self) -> None:
+        """Refuse a commit while the disk is full.
+
+        Raises:
+            OperationalError: As SQLite's driver does.
+        """
+        if self.now() < self.full_until:
+            raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
 
 
 class MortalRunner(InlineRunner):
@@ -125,6 +157,7 @@ class MortalRunner(InlineRunner):
             nonlocal changed
             changed = self._driver.total_changes != before
             if changed:
+                self.fate.stores()
                 self.fate.point(f"before commit of {name}")
             elif self.fate.dead:
                 raise DiedError
@@ -304,6 +337,7 @@ class Outdoors:
     Attributes:
         sent: Messages that channels took, in order.
         events: Alerts that nobody has taken yet, and when their sender posts them.
+        deeds: What a person does, and when: a mode of all clusters, or ``close`` every incident.
         lives: How many processes there were.
         heals_at: When every image behaves again; None for never.
         arm: The cloud that the cluster's nodes are machines of; None without one.
@@ -317,6 +351,7 @@ class Outdoors:
         self.arm = Arm(self.cluster, now=self.clock.now) if azure else None
         self.sent: list[Sent] = []
         self.events: list[tuple[datetime, bytes]] = []
+        self.deeds: list[tuple[datetime, str]] = []
         self.heals_at: datetime | None = None
         self.follows: Callable[[], None] | None = None
         self.voted: set[str] = set()
@@ -380,6 +415,10 @@ class Outdoors:
         """Take note that a sender was told that its alert is stored."""
         self.events.remove(event)
 
+    def did(self, deed: tuple[datetime, str]) -> None:
+        """Take note that a person was told that it is done."""
+        self.deeds.remove(deed)
+
     def voted_for(self, digest: str) -> None:
         """Take note that a person was told that the vote counts."""
         self.voted.add(digest)
@@ -433,13 +472,23 @@ class World(Outdoors):
         azure: bool = False,
     ) -> None:
         super().__init__(azure=azure)
-        self.fate = Fate(at=crash_at)
+        self.fate = Fate(at=crash_at, now=self.clock.now)
         self.runner: Runner = MortalRunner(self.fate)
         self._key = (rules, act, self.arm.aks.resource_id if self.arm is not None else "")
         self._keeps_name = keeps_name
         self._app: composition.App | None = None
-        self._beat_at = NOON
+        self._beat_at = self._again_at = NOON
         self._passing = False
+
+    def entrust(self, fate: Fate) -> None:
+        """Die where this fate wills."""
+        assert isinstance(self.runner, MortalRunner)
+        self.fate = self.runner.fate = fate
+        fate.now = self.clock.now
+
+    def renamed(self, keeps_name: bool) -> None:
+        """Let the next lives keep this one's name, or not."""
+        self._keeps_name = keeps_name
 
     @property
     def app(self) -> composition.App:
@@ -454,11 +503,11 @@ class World(Outdoors):
         try:
             if self.clock.at - self._beat_at >= timedelta(seconds=5):
                 self._beat_at = self.clock.at
-                await self.app.supervisor._heartbeat()
-            await self._receive()
-            await self._approve()
-            await self.app.supervisor._router.route_due()
-            await self.app.supervisor._outbox.send_due()
+                await self._stored(self.app.supervisor._heartbeat)
+            await self._stored(self._receive)
+            await self._stored(self._speak)
+            await self._stored(self.app.supervisor._router.route_due)
+            await self._stored(self.app.supervisor._outbox.send_due)
         finally:
             self._passing = False
 
@@ -468,19 +517,33 @@ class World(Outdoors):
             await self.app.intake.accept(source=source, source_name="prom", body=event[1])
             self.taken(event)
 
-    async def _approve(self) -> None:
-        """Let a person approve what is asked, after a moment's thought."""
+    async def _stored(self, step: Callable[[], Awaitable[R]]) -> R | None:
+        """Take a step as the supervisor's loops and the web do: what the store refuses is tried again in a second; None then."""
+        try:
+            return await step()
+        except StoreUnavailableError:
+            self._again_at = self.clock.at + STORE_AGAIN
+            return None
+
+    async def _speak(self) -> None:
+        """Let people do what they do: switch, close, and approve what is asked after a moment's thought."""
+        store, now = self.app.store, self.clock.now()
+        for deed in [one for one in self.deeds if one[0] <= now]:
+            if deed[1] == "close":
+                for one in await store.incidents(unclosed=True, limit=5):
+                    await store.signal(Signal(incident=one.id, kind=SignalKind.CLOSED, at=now, by="ana"))
+            else:
+                await store.set_mode(ModeRow(scope="global", mode=Mode(deed[1]), by="ana", at=now))
+            self.did(deed)
         if self.arm is None:
             return
-        for one in await self.app.store.incidents(unclosed=True, limit=5):
+        for one in await store.incidents(unclosed=True, limit=5):
             asked = one.approval
             if asked is None or one.phase is not Phase.WAITING or one.reason is not Reason.APPROVAL or asked.digest in self.voted:
                 continue
-            if self.clock.now() - asked.asked_at >= THINKS_FOR:
+            if now - asked.asked_at >= THINKS_FOR:
                 body = {"digest": asked.digest}
-                await self.app.store.signal(
-                    Signal(incident=one.id, kind=SignalKind.APPROVED, at=self.clock.now(), by="ana", body=body)
-                )
+                await store.signal(Signal(incident=one.id, kind=SignalKind.APPROVED, at=now, by="ana", body=body))
                 self.voted_for(asked.digest)
 
     async def send_to_arm(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
@@ -549,7 +612,7 @@ class World(Outdoors):
                 self._born()
             try:
                 if self._keeps_name:
-                    await self.app.store.free_owner("embedded")
+                    await self._stored(functools.partial(self.app.store.free_owner, "embedded"))
                 await self._life(ends_at)
             except (DiedError, BaseExceptionGroup) as death:
                 if isinstance(death, BaseExceptionGroup) and death.split(DiedError)[1] is not None:
@@ -561,18 +624,25 @@ class World(Outdoors):
         self.fate.on = False
 
     async def _life(self, ends_at: datetime) -> None:
-        supervisor = self.app.supervisor
+        supervisor, auditor = self.app.supervisor, self.app.supervisor.beside["auditor"].__self__  # type: ignore[attr-defined]
+        audits_at = self.clock.at
         while self.clock.at < ends_at:
-            await self._receive()
-            await self._approve()
-            done = await supervisor._router.route_due()
+            await self._stored(self._receive)
+            await self._stored(self._speak)
+            done = await self._stored(supervisor._router.route_due) or 0
             async with asyncio.TaskGroup() as group:
-                done += await supervisor._worker.work_due(group)
-            done += await supervisor._outbox.send_due()
+                done += await self._stored(functools.partial(supervisor._worker.work_due, group)) or 0
+            done += await self._stored(supervisor._outbox.send_due) or 0
             if done:
                 continue
+            if self.clock.at >= audits_at:
+                audits_at = self.clock.at + AUDITS_EVERY
+                await self._stored(auditor.look)
+            if self.clock.at < self._again_at:
+                await self.passes(self._again_at - self.clock.at)
+                continue
             due = await self.app.store.next_due()
-            soonest = min([ends_at, *(at for at, _ in self.events), *([due] if due else [])])
+            soonest = min([ends_at, *(at for at, _ in (*self.events, *self.deeds)), *([due] if due else [])])
             await self.passes(max(timedelta(milliseconds=50), min(soonest - self.clock.at, timedelta(seconds=60))))
 
 

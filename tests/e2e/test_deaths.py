@@ -7,7 +7,7 @@ import pytest
 from tests import postgres
 from tests.crash import real
 from tests.crash.plots import PLOTS
-from tests.crash.sweep import died, planned, quiet
+from tests.crash.sweep import died, died_together, planned, quiet
 
 
 def test_deaths_at_many_points_and_twice_in_a_run_change_nothing() -> None:
@@ -16,6 +16,17 @@ def test_deaths_at_many_points_and_twice_in_a_run_change_nothing() -> None:
     results = [died(run) for run in planned(range(len(PLOTS)), every=60, doubles=2, seed=7)]
 
     assert [(PLOTS[run.plot].name, sorted(run.crash_at), wrong) for run, wrong, _ in results if wrong] == []
+
+
+def test_runs_that_share_a_life_end_as_those_that_do_not() -> None:
+    """Each copy of the process dies, lives on and is judged as a run of its own is, the one that dies twice too."""
+    quiet()
+    runs = planned([0], every=60, doubles=2, seed=7)
+    alone = {run: (wrong, lives) for run, wrong, lives in map(died, runs)}
+    together = {run: (wrong, lives) for run, wrong, lives in died_together(tuple(runs))}
+
+    assert {run for run in runs if len(run.crash_at) == 1} <= set(together)
+    assert together == {run: alone[run] for run in together}
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
