@@ -170,9 +170,8 @@ def plan_reconcile(given: PlanInput) -> Plan | Refusal:
         return Refusal(reason=Reason.FOREIGN_ACTIVITY, detail=f"{_named(cloud.operation)} is in progress")
     if cloud.power_state != "Running":
         return Refusal(reason=Reason.CLOUD_STATE, detail=f"the cluster's power state is {cloud.power_state}")
-    return _plan(
-        given, "cluster.reconcile", f"cluster {given.target.name}: provisioning state Failed, reconciled without a change"
-    )
+    says = f"cluster {given.target.name}: provisioning state Failed, reconciled without a change"
+    return _plan(given, "cluster.reconcile", says, etag=cloud.etag)
 
 
 def next_reconcile(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
@@ -190,6 +189,12 @@ def next_reconcile(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
         return End(outcome=Outcome.DONE, reason=Reason.DONE, detail=plan.diff[0])
     if succeeded(cloud, "reconcile"):
         said = f"the cluster is still {cloud.provisioning_state} after it was reconciled"
+        return End(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=said)
+    before = plan.values.get("etag", cloud.etag)
+    if cloud.etag != before:  # ours, if a crash lost its token: it is not sent a second time
+        said = (
+            f"the cluster was written since this was planned (ETag {before}, now {cloud.etag}) and is {cloud.provisioning_state}"
+        )
         return End(outcome=Outcome.FAILED, reason=Reason.FAILED, detail=said)
     return _write(Verb.CLUSTER_RECONCILE, "reconcile", f"reconcile cluster {plan.target.name}", etag=cloud.etag)
 

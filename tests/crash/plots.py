@@ -308,6 +308,14 @@ async def failed_cluster(world: Outdoors) -> None:
     await _unreachable(world, lambda aks: aks.state == "Succeeded")
 
 
+async def cluster_that_stays_failed(world: Outdoors) -> None:
+    """ARM says that it failed, and so does the reconcile: people have it."""
+    aks = await _managed(world)
+    aks.state = "Failed"
+    aks.fails["Microsoft.ContainerService/managedClusters/write"] = ("InternalOperationError", "the goal state was not reached")
+    await _unreachable(world, lambda aks: aks.state == "Succeeded")
+
+
 async def dead_machine(world: Outdoors) -> None:
     """A machine dies: its pods are moved, and with an approval it is deleted, and its pool gets its count back."""
     await _managed(world)
@@ -391,6 +399,7 @@ PLOTS: tuple[Plot, ...] = (
     Plot("a cluster that does not start", "cluster-unreachable", cluster_that_does_not_start, timedelta(minutes=17), azure=True),
     Plot("a cluster stuck in an operation", "cluster-unreachable", stuck_operation, timedelta(minutes=11), azure=True),
     Plot("a cluster that failed", "cluster-unreachable", failed_cluster, timedelta(minutes=10), azure=True),
+    Plot("a cluster that stays failed", "cluster-unreachable", cluster_that_stays_failed, timedelta(minutes=17), azure=True),
     Plot("a start whose answer is lost", "cluster-unreachable", unanswered_start, timedelta(minutes=10), azure=True),
     Plot("an operation that ARM forgot", "cluster-unreachable", forgotten_operation, timedelta(minutes=10), azure=True),
     Plot("a machine that died", "node-not-ready", dead_machine, timedelta(minutes=19), azure=True),

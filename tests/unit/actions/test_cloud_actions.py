@@ -449,3 +449,13 @@ def test_a_failed_cluster_is_reconciled_once() -> None:
     assert ended(made, snap(CLUSTER)).outcome is Outcome.DONE
     still = snap(CLUSTER, provisioning_state="Failed", operations={"reconcile": result(OperationState.SUCCEEDED)})
     assert ended(made, still).outcome is Outcome.FAILED
+
+
+def test_a_reconcile_whose_token_was_lost_and_that_failed_is_not_sent_again() -> None:
+    """The cluster is Failed as before; that somebody wrote it shows in its ETag alone."""
+    made = planned("cluster.reconcile", snap(CLUSTER, provisioning_state="Failed"))
+
+    found = ended(made, snap(CLUSTER, provisioning_state="Failed", etag='"11"'))
+
+    assert found.outcome is Outcome.FAILED
+    assert '"11"' in found.detail
