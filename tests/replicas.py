@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -82,6 +83,8 @@ class Fleet:
     folder: Path
     session: aiohttp.ClientSession
     db: asyncpg.Connection
+    armed: str = "pod-crash-loop"
+    more: dict[str, Any] = field(default_factory=dict)
     replicas: dict[str, Replica] = field(default_factory=dict)
     paged_at: dict[int, float] = field(default_factory=dict)
 
@@ -93,13 +96,14 @@ class Fleet:
         rules = self.folder / "rules"
         if not rules.exists():
             rules.mkdir()
-            for rule in ("pod-crash-loop", "backstop"):
+            for rule in (self.armed, "backstop"):
                 text = (ROOT / "rules" / f"{rule}.yaml").read_text()
-                text = text.replace("ladder:\n", "hold: 15s\nladder:\n", 1) if rule == "pod-crash-loop" else text
+                if rule == self.armed:
+                    text = re.sub(r"^hold: .*\n", "", text, flags=re.MULTILINE).replace("ladder:\n", "hold: 15s\nladder:\n", 1)
                 (rules / f"{rule}.yaml").write_text(text)
             self.cluster.write_kubeconfig(self.folder / "kubeconfig")
         config = {
-            "act": ["pod-crash-loop"],
+            "act": [self.armed],
             "shipped_rules": False,
             "rule_paths": [str(rules)],
             "store": {"url": {"env": "DATABASE"}, "pool": 4},
@@ -112,6 +116,7 @@ class Fleet:
             "policies": {"p": {"levels": [{"channels": ["pager"]}, {"after": f"{LEVEL_2}s", "channels": ["pager"]}]}},
             "routes": {"default": "p"},
             "limits": {"group_wait": "2s", "same_symptom": "100/5m", "max_actions": "50/1h"},
+            **self.more,
         }
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config))

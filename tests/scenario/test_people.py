@@ -111,8 +111,10 @@ async def test_a_raised_floor_is_given_back_at_recovery(world: World) -> None:
     world.cluster.behave("shop/api:1", type(CRASH)())
     await world.reaches("recovered", within=90)
 
-    await world.until(lambda: _floor(world) == 2)
-    assert await world.parts.store.owed() == []
+    async def given_back() -> bool:
+        return _floor(world) == 2 and await world.parts.store.owed() == []
+
+    await world.until(given_back)
 
 
 async def test_undo_gives_back_by_hand_and_leaves_what_is_no_longer_ours(world: World) -> None:
