@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from responder.actions import nodes
 from responder.actions.planning import Action, PlanInput
@@ -122,27 +123,29 @@ def cordon(node: NodeSnapshot, mark: str) -> Write:
     )
 
 
+_MARK = f"/metadata/annotations/{CORDON_ANNOTATION.replace('~', '~0').replace('/', '~1')}"
+
+
+def _without_mark(node: NodeSnapshot, mark: str, *, key: str, says: str, lifted: bool) -> Write:
+    """Return the write that takes this mark of ours from a node, while it is there, and lifts the cordon with it or touches nothing else."""
+    body: list[dict[str, Any]] = [
+        {"op": "test", "path": "/metadata/uid", "value": node.uid},
+        {"op": "test", "path": _MARK, "value": mark},
+    ]
+    if lifted:
+        body.append({"op": "test", "path": "/spec/unschedulable", "value": True})
+    body.append({"op": "remove", "path": _MARK})
+    if lifted:
+        body.append({"op": "remove", "path": "/spec/unschedulable"})
+    return Write(
+        key=key, verb=Verb.PATCH, api="v1", plural="nodes", namespace="", name=node.name, uid=node.uid, body=body,
+        patch=PatchKind.JSON, says=says,
+    )  # fmt: skip
+
+
 def lift(node: NodeSnapshot, mark: str, *, key: str) -> Write:
     """Return the write that lifts a cordon, only while it carries this mark."""
-    path = f"/metadata/annotations/{CORDON_ANNOTATION.replace('~', '~0').replace('/', '~1')}"
-    return Write(
-        key=key,
-        verb=Verb.PATCH,
-        api="v1",
-        plural="nodes",
-        namespace="",
-        name=node.name,
-        uid=node.uid,
-        body=[
-            {"op": "test", "path": "/metadata/uid", "value": node.uid},
-            {"op": "test", "path": path, "value": mark},
-            {"op": "test", "path": "/spec/unschedulable", "value": True},
-            {"op": "remove", "path": path},
-            {"op": "remove", "path": "/spec/unschedulable"},
-        ],
-        patch=PatchKind.JSON,
-        says=f"uncordon node {node.name}",
-    )
+    return _without_mark(node, mark, key=key, says=f"uncordon node {node.name}", lifted=True)
 
 
 def unmark(node: NodeSnapshot, mark: str) -> Write:
@@ -150,23 +153,9 @@ def unmark(node: NodeSnapshot, mark: str) -> Write:
 
     Left there it would call the next cordon of an administrator ours.
     """
-    path = f"/metadata/annotations/{CORDON_ANNOTATION.replace('~', '~0').replace('/', '~1')}"
-    return Write(
-        key="take the mark away",
-        verb=Verb.PATCH,
-        api="v1",
-        plural="nodes",
-        namespace="",
-        name=node.name,
-        uid=node.uid,
-        body=[
-            {"op": "test", "path": "/metadata/uid", "value": node.uid},
-            {"op": "test", "path": path, "value": mark},
-            {"op": "remove", "path": path},
-        ],
-        patch=PatchKind.JSON,
-        says=f"take our mark from node {node.name}: its cordon is {'lifted already' if not node.unschedulable else 'another one now'}",
-    )
+    why = "another one now" if node.unschedulable else "lifted already"
+    says = f"take our mark from node {node.name}: its cordon is {why}"
+    return _without_mark(node, mark, key="take the mark away", says=says, lifted=False)
 
 
 def next_cordon(plan: Plan, snapshot: Snapshot, *, now: datetime) -> Step:
