@@ -41,7 +41,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 e2e: $(READY)
-	$(BIN)/pytest tests/scenario tests/unit -m slow $(ARGS)
+	$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadgroup tests/scenario tests/unit -m slow $(ARGS)
 	$(BIN)/pytest tests/e2e tests/cases --back-end=control-plane $(ARGS)
 
 crash: $(READY)

@@ -6,14 +6,16 @@ import pytest
 
 from tests import postgres
 from tests.crash import real
+from tests.crash.branches import batches
 from tests.crash.plots import PLOTS
-from tests.crash.sweep import died, died_together, planned, quiet
+from tests.crash.sweep import TOGETHER, died, died_together, planned, quiet
 
 
 def test_deaths_at_many_points_and_twice_in_a_run_change_nothing() -> None:
-    """Each of them in a life of its own; the run that fails names its plot and point."""
+    """Runs of a plot share a life until each dies in a copy of its process; the run that fails names its plot and point."""
     quiet()
-    results = [died(run) for run in planned(range(len(PLOTS)), every=60, doubles=2, seed=7)]
+    runs = planned(range(len(PLOTS)), every=200, doubles=1, seed=7)
+    results = [one for batch in batches(runs, size=TOGETHER) for one in died_together(batch)]
 
     assert [(PLOTS[run.plot].name, sorted(run.crash_at), wrong) for run, wrong, _ in results if wrong] == []
 
