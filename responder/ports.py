@@ -446,7 +446,7 @@ class Store(Protocol):
         """List incidents, newest first."""
 
     async def held(self, incident: str, *, limit: int = 1_000) -> Sequence[Instance]:
-        """Return instances that joined an incident, oldest first."""
+        """Return instances that joined an incident, oldest first; where there are more than ``limit``, those that no longer fire are left out first."""
 
     async def timeline(self, incident: str) -> Sequence[Entry]:
         """Return the audit trail of an incident in order."""

@@ -166,7 +166,8 @@ def links(incident: Incident, rule: Rule | None, instances: Sequence[Instance], 
 
 
 def _alert_lines(instances: Sequence[Instance]) -> tuple[str, ...]:
-    lines = tuple(_alert_line(one) for one in instances[:ALERTS_SHOWN])
+    firing_first = sorted(instances, key=lambda one: one.status is not AlertStatus.FIRING)
+    lines = tuple(_alert_line(one) for one in firing_first[:ALERTS_SHOWN])
     return (*lines, "and more: the report lists them") if len(instances) > ALERTS_SHOWN else lines
 
 

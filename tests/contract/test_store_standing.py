@@ -166,7 +166,10 @@ async def test_an_incident_reads_as_many_alerts_of_one_kind_when_it_holds_a_thou
         ("i999", AlertStatus.RESOLVED),
         ("i996", AlertStatus.FIRING),
     ]
-    assert [found.instance for found in await store.held(one.incident.id, limit=3)] == ["i999", "i998", "i997"]
+    everything = [found.instance for found in await store.held(one.incident.id)]
+    assert everything == [f"i{number}" for number in range(999, -1, -1)]
+    firing = [found.instance for found in await store.held(one.incident.id, limit=3)]
+    assert firing == ["i996", "i995", "i994"], "three are over: who is shown a part of the list is shown what fires"
 
 
 def as_before_kinds(db: Connection) -> None:
@@ -202,6 +205,25 @@ async def test_alerts_of_a_store_that_knew_of_no_kinds_get_theirs_when_it_is_mig
     before = await store.runner.run(stored_kinds)
 
     await store.runner.run(as_before_kinds)
+    await store.runner.run(migrate)
+
+    assert await store.runner.run(stored_kinds) == {**before, "i0": (None, None)}
+
+
+async def test_an_alert_whose_bytes_are_damaged_keeps_no_store_from_being_migrated(store: SqlStore) -> None:
+    """It stays without a kind; the others get theirs, and the service starts."""
+    batch = [
+        RoutedAlert(alert=make.alert(instance=name), rules=("crash",), seeds=seeds(("crash",), 1, Mode.ARMED), pinned=DOCUMENTS)
+        for name in ("i0", "i1")
+    ]
+    await store.route(batch, delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+    before = await store.runner.run(stored_kinds)
+
+    def damaged(db: Connection) -> None:
+        as_before_kinds(db)
+        db.execute(update(tables.alerts).where(tables.alerts.c.instance == "i0").values(body=b"\x00"))
+
+    await store.runner.run(damaged)
     await store.runner.run(migrate)
 
     assert await store.runner.run(stored_kinds) == {**before, "i0": (None, None)}

@@ -420,11 +420,13 @@ def due_instances(db: Connection, now: int, limit: int) -> list[Instance]:
 
 
 def held(db: Connection, now: int, incident: str, limit: int) -> list[Instance]:
-    """Return instances that joined an incident, oldest first."""
+    """Return instances that joined an incident, oldest first; where there are more than ``limit``, those that no longer fire are left out first."""
     del now
     armed = and_(T.c.incident == incident, tables.HELD)
     shadow = and_(T.c.shadow_incident == incident, tables.HELD_IN_SHADOW)
-    query = select(T).where(armed | shadow).order_by(func.coalesce(T.c.place, 0), T.c.instance).limit(limit)
+    query = (
+        select(T).where(armed | shadow).order_by(T.c.status != "firing", func.coalesce(T.c.place, 0), T.c.instance).limit(limit)
+    )
     return oldest_first(instance(row) for row in db.execute(query))
 
 

@@ -6,9 +6,13 @@ severity or rules were others by then, the incident judges by the former until t
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
+from responder.model.errors import InvariantError
+from responder.model.incident import Instance
 from responder.stores.sql.alert_rows import instance, kind, place
 
 revision = "0006"
@@ -43,6 +47,15 @@ def _fill() -> None:
     )
     last = ""
     while rows := db.execute(query.where(A.instance > last).limit(AT_ONCE)).all():
-        held = [instance(row) for row in rows]
-        db.execute(fill, [{"key": one.instance, "a_kind": kind(one), "a_place": place(one)} for one in held])
+        held = [one for row in rows if (one := _readable(row)) is not None]
+        if held:
+            db.execute(fill, [{"key": one.instance, "a_kind": kind(one), "a_place": place(one)} for one in held])
         last = rows[-1].instance
+
+
+def _readable(row: sa.Row[Any]) -> Instance | None:
+    """Return an alert; None for one whose bytes are damaged: it stays without a kind, and must not keep the service from starting."""
+    try:
+        return instance(row)
+    except InvariantError:
+        return None
