@@ -6,6 +6,7 @@ the query, so a request line must be written nowhere, also when it is not even H
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -30,6 +31,9 @@ _LOG.addFilter(_Unsaid())
 
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_TURNS_OF_AN_ACCEPT = 5
+"""Three are needed: the task that makes the transport, ``connection_made``, and the end of that task."""
+
 Shortcut = Callable[[web.BaseRequest], Awaitable[web.StreamResponse] | None]
 """Answers the requests it knows at sight; None for those that the application is to route."""
 
@@ -65,7 +69,28 @@ class Server:
 
     async def stop(self) -> None:
         """Stop accepting, let requests under way finish for five seconds, close."""
-        await self._runner.cleanup()
+        await stop_serving(self._runner)
+
+
+async def stop_serving(runner: web.BaseRunner) -> None:
+    """Stop listening, answer what was accepted, close.
+
+    asyncio accepts a connection a few turns of the loop before it says so to aiohttp. One that aiohttp does not know of when it cleans up is neither
+    answered nor closed, its sender waits for nothing; and Python 3.11 loses one whose listener is closed in between (gh-109564). So: no further accept, then
+    turns for those accepted, then the end.
+
+    Args:
+        runner: Whose listeners, requests and connections end.
+    """
+    loop = asyncio.get_running_loop()
+    if isinstance(loop, asyncio.SelectorEventLoop):  # uvloop has neither the gap nor readers of listeners
+        for site in runner.sites:
+            listening = getattr(site, "_server", None)  # aiohttp gives its addresses only
+            for listener in listening.sockets if listening is not None else ():
+                loop.remove_reader(listener.fileno())
+    for _ in range(_TURNS_OF_AN_ACCEPT):
+        await asyncio.sleep(0)
+    await runner.cleanup()
 
 
 def _shortened(routed: Handler, first: Shortcut) -> Handler:

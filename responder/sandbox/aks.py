@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from responder.http.server import stop_serving
 from responder.sandbox.aks_entra import ARM_AUDIENCES, Entra
 from responder.sandbox.aks_state import LOCATION, Aks, Operation, Pool, Refused
 from responder.sandbox.tls import certificate
@@ -115,7 +116,7 @@ class SandboxAzure:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         for runner in self._runners:
-            await runner.cleanup()
+            await stop_serving(runner)
         for one in self.clusters.values():
             close = getattr(one.nodes, "close", None)
             if close is not None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from responder.http.server import stop_serving
 from responder.sandbox.admission import Admission
 from responder.sandbox.api import Api, Faults, Written
 from responder.sandbox.behaviour import HEALTHY, WELL, Behaviour, NodeBehaviour
@@ -134,7 +135,7 @@ class SandboxCluster:
                 raise stopped
         for runner in (self._runner, self._metrics_runner):
             if runner is not None:
-                await runner.cleanup()
+                await stop_serving(runner)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         return web.Response(text=exposition(self.storage), content_type="text/plain")

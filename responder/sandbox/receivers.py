@@ -11,6 +11,8 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from responder.http.server import stop_serving
+
 
 @dataclass(slots=True)
 class Trouble:
@@ -47,7 +49,7 @@ class _Receiver:
         """Stop."""
         self.trouble.hang = False
         if self._runner is not None:
-            await self._runner.cleanup()
+            await stop_serving(self._runner)
 
     async def _handle(self, request: web.Request) -> web.Response:
         self.attempts += 1

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from aiohttp import WSMsgType, web
 
+from responder.http.server import stop_serving
 from responder.sandbox.amqp import (
     Described,
     Int,
@@ -641,4 +642,4 @@ async def websockets(broker: Broker, tls: Any) -> Any:
     try:
         yield int(runner.addresses[0][1])
     finally:
-        await runner.cleanup()
+        await stop_serving(runner)

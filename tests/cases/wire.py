@@ -12,6 +12,8 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from responder.http.server import stop_serving
+
 Answer = tuple[int, dict[str, str], Any]
 READ_ONLY = ("selfsubjectaccessreviews",)
 
@@ -78,7 +80,7 @@ class Wire:
         """Stop listening; what hangs is let go."""
         self._released.set()
         if self._runner is not None:
-            await self._runner.cleanup()
+            await stop_serving(self._runner)
         if self._session is not None:
             await self._session.close()
 

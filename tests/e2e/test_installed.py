@@ -19,6 +19,7 @@ from aiohttp import web
 
 from responder.clusters.kubernetes import KubernetesAccess, connect
 from responder.clusters.kubernetes.client import KubernetesClient
+from responder.http.server import stop_serving
 from tests.e2e.conftest import ROOT, ControlPlane, free_port, require, until
 from tests.e2e.image import Image
 from tests.e2e.node import Node, stamp
@@ -108,7 +109,7 @@ async def people() -> AsyncIterator[None]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", PEOPLE).start()
     yield
-    await runner.cleanup()
+    await stop_serving(runner)
 
 
 @pytest.fixture

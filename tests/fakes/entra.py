@@ -17,6 +17,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from responder.http.server import stop_serving
+
 TENANT = "72f988bf-0000-41af-91ab-2d7cd011db47"
 OTHER_TENANT = "11111111-0000-41af-91ab-2d7cd011db47"
 CLIENT_ID = "5f0e1a2b-0000-4d33-9b55-000000000001"
@@ -71,7 +73,7 @@ class Entra:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
-        await self._runner.cleanup()
+        await stop_serving(self._runner)
 
     async def _metadata(self, request: web.Request) -> web.Response:
         return await self._said(

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from responder.http.server import stop_serving
 from tests.builders import NOON
 
 
@@ -33,7 +34,7 @@ class _Server:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
-        await self._runner.cleanup()
+        await stop_serving(self._runner)
 
 
 class AlertmanagerDouble(_Server):

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from responder.http.server import stop_serving
 from responder.model.incident import Mode
 from responder.model.reason import Reason
 from tests.scenario.conftest import World
@@ -117,7 +118,7 @@ async def test_permission_to_send_cloud_events_is_given_to_event_grid_alone(grid
     given, headers = await options(
         world, WebHook_Request_Origin="EventGrid.azure.net", WebHook_Request_Rate="120", WebHook_Request_Callback=callback
     )
-    await runner.cleanup()
+    await stop_serving(runner)
 
     assert (given, headers["WebHook-Allowed-Origin"], headers["WebHook-Allowed-Rate"]) == (200, "eventgrid.azure.net", "*")
     assert called == []

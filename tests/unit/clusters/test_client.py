@@ -13,6 +13,7 @@ from aiohttp import web
 
 from responder.clusters.kubernetes.client import Access, KubernetesClient
 from responder.clusters.kubernetes.kubeconfig import ConfigException, Configuration
+from responder.http.server import stop_serving
 from responder.model.errors import BlockedError, TransientError
 from responder.sandbox.tls import certificate
 
@@ -32,7 +33,7 @@ async def served(tls: ssl.SSLContext, *, port: int = 0) -> AsyncIterator[int]:
     try:
         yield runner.addresses[0][1]
     finally:
-        await runner.cleanup()
+        await stop_serving(runner)
 
 
 async def _ok(_request: web.Request) -> web.Response:

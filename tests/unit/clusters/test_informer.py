@@ -17,6 +17,7 @@ from aiohttp import web
 from responder.clusters.kubernetes.client import KubernetesClient, load_access
 from responder.clusters.kubernetes.informer import Informer
 from responder.clusters.kubernetes.symptoms import WatchedPod
+from responder.http.server import stop_serving
 
 
 def pod(uid: str, version: int) -> dict[str, Any]:
@@ -81,7 +82,7 @@ async def script() -> AsyncIterator[Script]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     one.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     yield one
-    await runner.cleanup()
+    await stop_serving(runner)
 
 
 @contextlib.asynccontextmanager

@@ -17,6 +17,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
+from responder.http.server import stop_serving
 from responder.model.alert import Severity
 from responder.model.errors import RejectedError, SettingsError, ThrottledError, TransientError
 from responder.model.notice import Notice, NoticeKind, TriedRung
@@ -276,7 +277,7 @@ async def there() -> AsyncIterator[Answering]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     one.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
     yield one
-    await runner.cleanup()
+    await stop_serving(runner)
 
 
 @pytest.fixture
