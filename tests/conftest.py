@@ -23,6 +23,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--table", action="store_true", help="write what this run found into tests/cases/TABLE.md")
 
 
+SECOND_TRIES = ("cases", "e2e", "scenario")
+"""Folders whose tests run real processes and servers on real time, on a machine that others use too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """CI tries a failed test once more (``--reruns``) and names it: not one that makes its own time, nor one that looks for what happens rarely."""
+    for item in items:
+        folder, file = item.path.parent.name, item.path.name
+        if folder not in SECOND_TRIES or file == "test_deaths.py":
+            item.add_marker(pytest.mark.flaky(reruns=0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was tried again is told with all that it failed for."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"tried again: {report.nodeid} ({report.when})")
+        terminalreporter.line(report.longreprtext)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _outer_loop() -> Iterator[None]:
     """Give pytest-asyncio a loop to put back after each test; the one it would make by itself on 3.11 is never closed."""
