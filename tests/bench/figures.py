@@ -6,6 +6,7 @@ Run by ``tests.bench.run``. Nothing here asserts a time; what was lost or done t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -213,27 +214,28 @@ def singles(folder: Path, sizes: Sizes) -> list[Row]:
 
 def latency(folder: Path, sizes: Sizes) -> list[Row]:
     """An idle service: from a POST to the worker's first read of the target, against the floor's POST to its effect."""
-    with measure.cluster(folder, sizes.probes) as kubeconfig:
+    # Idle: no other incident is open, and nothing else in the target's namespace was judged lately.
+    with measure.cluster(folder, sizes.probes, namespaces=sizes.probes) as kubeconfig:
         floor = measure.floor(folder, rules=RULES)
         ours = measure.product(folder, kubeconfig, rules=RULES)
         try:
             measure.quiet(ours)
-            sent: dict[str, tuple[float, float]] = {}
+            sent: list[tuple[float, float]] = []
             for number in range(sizes.probes):
-                body = measure.body(number, 1, sizes.probes, RULES)
+                body = measure.body(number, 1, sizes.probes, RULES, sizes.probes)
                 at = []
                 for one in (floor, ours):
+                    time.sleep(0.05)
                     at.append(time.monotonic())
                     measure.send(one.url, body)
-                    time.sleep(0.05)
-                sent[f"app-{number}"] = (at[0], at[1])
-            time.sleep(2)
+                sent.append((at[0], at[1]))
+                _close_decided(folder, ours)
             effects, reads = measure.get(f"{floor.url}/times"), measure.read_at(folder)
         finally:
             floor.kill()
             ours.kill()
-    low = sorted(effects[name] - at for name, (at, _) in sent.items())
-    high = sorted(reads[name][1] - at for name, (_, at) in sent.items())
+    low = sorted(effects[f"app-{number}"] - at for number, (at, _) in enumerate(sent))
+    high = sorted([at for at in reads[f"ns-{number}"] if at > began][1] - began for number, (_, began) in enumerate(sent))
     rows = []
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         place = min(len(low) - 1, int(share * len(low)))
@@ -241,6 +243,18 @@ def latency(folder: Path, sizes: Sizes) -> list[Row]:
         shown = f"{{:.1f}} times the floor ({high[place] * 1000:.0f} ms)"
         rows.append(row(figure, high[place] / low[place], shown, "≤ 3", 3))
     return rows
+
+
+def _close_decided(folder: Path, ours: measure.Running) -> None:
+    """Wait until the one incident that is open is decided, and close it."""
+    decided = "select count(*) from incidents where phase not in ('open', 'closed')"
+    measure.until(lambda: measure.asked(folder, decided) == 1, within=30, every=0.01)
+    with contextlib.closing(sqlite3.connect(f"file:{folder / 'responder.sqlite'}?mode=ro", uri=True)) as db:
+        (name,) = db.execute("select id from incidents where phase != 'closed'").fetchone()
+    measure.send(ours.url, b'{"text": "bench"}', path=f"/v1/incidents/{name}/close")
+    measure.until(
+        lambda: not measure.asked(folder, "select count(*) from incidents where phase != 'closed'"), within=30, every=0.01
+    )
 
 
 def rules(folder: Path, sizes: Sizes) -> list[Row]:

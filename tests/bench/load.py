@@ -14,14 +14,16 @@ from collections import Counter
 import aiohttp
 import uvloop
 
+NAMESPACES = 50
 
-def body(first: int, count: int, targets: int, rules: int) -> bytes:
+
+def body(first: int, count: int, targets: int, rules: int, namespaces: int = NAMESPACES) -> bytes:
     """Return a webhook body in Alertmanager's exact shape; every alert is an instance of its own."""
     alerts = [
         {
             "status": "firing",
             "labels": {
-                "alertname": f"Alert{number % rules}", "namespace": f"ns-{number % targets % 50}", "deployment": f"app-{number % targets}",
+                "alertname": f"Alert{number % rules}", "namespace": f"ns-{number % targets % namespaces}", "deployment": f"app-{number % targets}",
                 "severity": "warning", "number": str(number), "prometheus": "monitoring/k8s", "container": "app",
             },
             "annotations": {"summary": "A container keeps crashing", "runbook_url": "https://runbooks.example/x", "description": "d" * 120},

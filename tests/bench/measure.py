@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from tests.bench.load import body
+from tests.bench.load import NAMESPACES, body
 
 __all__ = ["body"]
 
@@ -110,11 +110,11 @@ class Running:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, targets: int) -> Iterator[Path]:
-    """Run the sandbox cluster; give its kubeconfig. ``read_at`` tells when each Deployment was read."""
+def cluster(folder: Path, targets: int, *, namespaces: int = NAMESPACES) -> Iterator[Path]:
+    """Run the sandbox cluster; give its kubeconfig. ``read_at`` tells when the Deployments of each namespace were read."""
     path = folder / "kubeconfig"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.cluster", str(path), str(targets), str(folder / "times.json")],
+        [sys.executable, "-m", "tests.bench.cluster", str(path), str(targets), str(namespaces), str(folder / "times.json")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
     )
@@ -131,7 +131,7 @@ def cluster(folder: Path, targets: int) -> Iterator[Path]:
 
 
 def read_at(folder: Path) -> dict[str, list[float]]:
-    """Return when each Deployment of the cluster was read, by CLOCK_MONOTONIC, oldest first."""
+    """Return when Deployments of each namespace were read, one of them or all in a list, by CLOCK_MONOTONIC, oldest first."""
     times = folder / "times.json"
     times.unlink(missing_ok=True)
     os.kill(int((folder / "cluster.pid").read_text()), signal.SIGUSR1)
