@@ -675,6 +675,7 @@ def _assemble(
             doctor=doctor,
             doors=_doors(settings, recognises),
             replicas=lambda: supervisor.replicas,
+            clusters=frozenset(settings.clusters),
             sped_up=settings.clock,
         )
     )

@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 from responder.model.errors import ResponderError
@@ -39,7 +40,10 @@ def call(method: str, path: str, *, url: str, body: Any = None) -> Any:
             raw = response.read()
             kind = response.headers.get_content_type()
     except urllib.error.HTTPError as error:
-        raise ServiceError(_said(error)) from error
+        hint = ""
+        if error.code == HTTPStatus.UNAUTHORIZED:
+            hint = "; RESPONDER_TOKEN holds what was sent" if token else "; set RESPONDER_TOKEN to yours"
+        raise ServiceError(_said(error) + hint) from error
     except (urllib.error.URLError, TimeoutError, OSError) as error:
         raise ServiceError(f"{method} {url}{path}: no answer ({error}); is the service running there?") from error
     return json.loads(raw) if kind == "application/json" else raw.decode()

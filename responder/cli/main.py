@@ -13,7 +13,6 @@ from xml.sax.saxutils import escape
 import typer
 from rich.console import Console
 from rich.markdown import Markdown
-from rich.table import Table
 
 from responder import __version__
 from responder.actions.catalogue import catalogue
@@ -48,6 +47,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str, typer.Option("--url", envvar="RESPONDER_URL", help="The running service.")]
 Config = Annotated[Path, typer.Option("--config", envvar="RESPONDER_CONFIG", help="responder.yaml.")]
 LOCAL = "http://127.0.0.1:8080"
+MOST_LISTED = 1000
+"""Source: the API's own limit."""
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -146,6 +147,9 @@ def play_tests(
     problems: list[str] = []
     known = catalogue()
     for path in paths:
+        if not path.exists():
+            problems.append(f"{path}: there is no such file or directory")
+            continue
         try:
             loaded = load_rules([path if path.is_dir() else path.parent], catalogue=known.names)
             for file in test_files(path):
@@ -205,7 +209,12 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Say what a payload would lead to, and for each rule why it matched or not."""
-    text = sys.stdin.read() if str(payload) == "-" else payload.read_text(encoding="utf-8")
+    if source and source not in set(SourceKind):
+        raise typer.BadParameter(f"--source {source}: use alertmanager, azure-monitor or event-grid, or leave it out")
+    try:
+        text = sys.stdin.read() if str(payload) == "-" else payload.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{payload} cannot be read: {error}") from error
     try:
         body = json.loads(text)
     except ValueError as error:
@@ -265,20 +274,29 @@ def incidents(
     """List incidents."""
     if context.invoked_subcommand is not None:
         return
-    found = call("GET", f"/v1/incidents?all={'true' if everything else 'false'}", url=url)
+    found = call("GET", f"/v1/incidents?all={'true' if everything else 'false'}&limit={MOST_LISTED}", url=url)
 
     def show() -> None:
-        table = Table("incident", "state", "target", "rule", "people")
         for one in found["incidents"]:
             who = (
                 f"{one['acknowledged_by']} has it"
                 if one["acknowledged_by"]
                 else f"level {one['paged']} called"
                 if one["paged"]
-                else "-"
+                else "nobody called"
             )
-            table.add_row(f"{one['id']}\n{one['severity']}, {one['mode']}", one["state"], one["target"], one["rule"], who)
-        out.print(table)
+            where = f" in {one['cluster']}" if one["cluster"] else ""
+            style = "dim" if one["phase"] in {"recovered", "closed"} else "bold"
+            out.print(f"{one['id']}  {one['target']}{where}", style=style, markup=False)
+            opened = f"{one['opened_at'][:16].replace('T', ' ')} UTC"
+            out.print(f"    {one['severity']}, {one['mode']}, {one['rule'] or 'no rule'}, opened {opened}; {who}", markup=False)
+            out.print(f"    {one['state']}", markup=False)
+            if one["asks"]:
+                out.print(f"    asked: {one['asks']}", style="yellow", markup=False)
+        if not found["incidents"]:
+            out.print("there was no incident yet" if everything else "nothing is open")
+        if len(found["incidents"]) >= MOST_LISTED:
+            out.print(f"only the newest {MOST_LISTED} are listed", style="yellow")
 
     _print(found, as_json=as_json, show=show)
 
@@ -385,7 +403,7 @@ def mode(
 
 @app.command("undo")
 def undo(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
-    """Give back now what an incident still holds (an autoscaler's floor), only where it is still ours."""
+    """Give back now what an incident still holds (a cordon, a taint, an autoscaler's floor), only where it is still ours."""
     found = call("POST", f"/v1/incidents/{incident}/undo", url=url)
     _print(found, as_json=as_json, show=lambda: out.print("\n".join(found["undone"]), markup=False))
 
@@ -401,6 +419,8 @@ def demo_command(*, keep: Annotated[bool, typer.Option("--keep", help="Leave the
 @app.command("schema")
 def schema(kind: Annotated[str, typer.Argument(help="rule or test.")] = "rule") -> None:
     """Print the JSON Schema of rule files (or rule tests), for editors."""
+    if kind not in {"rule", "test"}:
+        raise typer.BadParameter(f"{kind}: use rule or test")
     made = jsonschema.rule_schema(catalogue().names) if kind == "rule" else jsonschema.test_schema()
     sys.stdout.write(json.dumps(made, indent=2) + "\n")
 

@@ -24,6 +24,13 @@ RETRY_AFTER_SECONDS = 5
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class NoIncidentError(web.HTTPNotFound):
+    """There is no such incident: a name that was mistyped, or one that retention has forgotten."""
+
+    def __init__(self, incident: str) -> None:
+        super().__init__(text=f"there is no incident {incident}")
+
+
 def refusal(status: int, what: str, do: str = "", *, headers: dict[str, str] | None = None) -> web.Response:
     """Return an error response."""
     return web.json_response({"error": {"status": status, "what": what, "do": do}}, status=status, headers=headers)
@@ -40,7 +47,9 @@ def error_middleware(metrics: Metrics) -> Middleware:
             response = refusal(
                 401,
                 str(error),
-                "check the token of this sender in responder.yaml: http.tokens, or http.entra for a source that takes signed ones",
+                "check the token of this sender in responder.yaml: http.tokens, or http.entra for a source that takes signed ones"
+                if request.path.startswith("/v1/alerts")
+                else "check the token: people's stand in responder.yaml under http.tokens",
             )
             response.headers["WWW-Authenticate"] = (
                 'Basic realm="responder"' if _wants_page(request) else 'Bearer realm="responder"'
@@ -61,6 +70,8 @@ def error_middleware(metrics: Metrics) -> Middleware:
             response = refusal(
                 405, f"{request.method} is not served here; {allowed} is", "check the method", headers={"Allow": allowed}
             )
+        except NoIncidentError as error:
+            response = refusal(404, str(error.text), "GET /v1/incidents?all=true lists them; the ids are case-sensitive")
         except web.HTTPNotFound:
             response = refusal(404, f"there is nothing at {request.path}", "GET /openapi.json lists what there is")
         except web.HTTPException as error:

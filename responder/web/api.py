@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from responder import __version__
 from responder.http.auth import Authentication, Caller, Role
-from responder.http.errors import error_middleware, refusal
+from responder.http.errors import NoIncidentError, error_middleware, refusal
 from responder.model.alert import SourceKind
 from responder.model.errors import RemoteError, StoreUnavailableError
 from responder.model.incident import Incident, Mode, Signal, SignalKind
@@ -46,7 +46,7 @@ _SIGNALS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiParts:
-    """What the API works with. ``doors``: what is expected of senders that call us, by source name."""
+    """What the API works with. ``doors``: what is expected of senders that call us, by source name. ``clusters``: names of those configured."""
 
     store: Store
     clock: Clock
@@ -62,6 +62,7 @@ class ApiParts:
     doctor: Doctor
     replicas: Callable[[], Sequence[Replica]] = tuple
     doors: Mapping[str, webhooks.Door] = field(default_factory=dict)
+    clusters: Collection[str] = ()
     sped_up: float = 1.0
 
 
@@ -271,7 +272,7 @@ class Api:
         kind, _ = _SIGNALS[what]
         found = await self._store.incident(incident)
         if found is None:
-            raise web.HTTPNotFound
+            raise NoIncidentError(incident)
         if what in {"approve", "reject"}:
             if found.approval is None:
                 return f"{incident} asks nothing now"
@@ -302,6 +303,11 @@ class Api:
         if body.get("mode") not in set(Mode):
             return refusal(400, f"mode {body.get('mode')!r} is not known", "use off, shadow or armed")
         cluster = str(body.get("cluster", ""))
+        if cluster and cluster not in self._parts.clusters:
+            known = ", ".join(sorted(self._parts.clusters)) or "none"
+            return refusal(
+                404, f"there is no cluster {cluster!r}: nothing was switched", f"clusters: in responder.yaml has {known}"
+            )
         row = ModeRow(
             scope=cluster_scope(cluster) if cluster else GLOBAL,
             mode=Mode(body["mode"]),
@@ -377,7 +383,7 @@ class Api:
     async def _found(self, request: web.Request) -> Incident:
         found = await self._store.incident(request.match_info["id"])
         if found is None:
-            raise web.HTTPNotFound
+            raise NoIncidentError(request.match_info["id"])
         return found
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from responder.http.auth import Caller, Role
-from responder.http.errors import refusal
+from responder.http.errors import NoIncidentError, refusal
 from responder.model.incident import Incident
 from responder.ports import Store
 from responder.service.notices import asks, left, links, running, seen, state_of
@@ -113,7 +113,7 @@ class Pages:
     async def _found(self, request: web.Request) -> Incident:
         found = await self._parts.store.incident(request.match_info["id"])
         if found is None:
-            raise web.HTTPNotFound
+            raise NoIncidentError(request.match_info["id"])
         return found
 
     def _page(self, template: str, **values: Any) -> web.Response:

@@ -257,3 +257,26 @@ async def test_secrets_are_nowhere_in_the_store(world: World) -> None:
 
     assert b"k" * 32 not in kept
     assert b"powerautomate" not in kept
+
+
+async def test_the_kill_switch_of_a_cluster_that_does_not_exist_is_refused(world: World) -> None:
+    """Whoever mistypes the cluster at night must not read that it is off: nothing was switched, and the names are said."""
+    await world.start()
+
+    code, body, _ = await world.call("PUT", "/v1/mode", body={"mode": "off", "cluster": "aks-pord"})
+
+    assert code == 404
+    assert "nothing was switched" in body["error"]["what"]
+    assert ", ".join(sorted(world.parts.settings.clusters)) in body["error"]["do"]
+    assert await world.parts.store.modes() == []
+
+
+@pytest.mark.parametrize("path", ["/v1/incidents/inc-nobody", "/v1/incidents/inc-nobody/report", "/incidents/inc-nobody"])
+async def test_an_incident_that_is_not_there_is_said_to_be_none(world: World, path: str) -> None:
+    """Not a path that is not served: an id that was mistyped, or one long forgotten."""
+    await world.start()
+
+    code, body, _ = await world.call("GET", path)
+
+    assert code == 404
+    assert body["error"]["what"] == "there is no incident inc-nobody"
