@@ -587,7 +587,7 @@ def _assemble(
         backlog=intake.backlog,
     )
     silent_after = {name: one.silent_after for name, one in settings.sources.items() if one.silent_after is not None}
-    ourselves = SelfWatch(store=store, clock=clock, silent_after=silent_after)
+    ourselves = SelfWatch(store=store, clock=clock, silent_after=silent_after, metrics=metrics)
     auditor = Auditor(
         store=store, clock=clock, hands=hands, switches=switches, metrics=metrics, keep=settings.retention.retention()
     )

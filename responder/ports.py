@@ -26,6 +26,7 @@ from responder.model.storing import (
     Claimed,
     Committed,
     Counts,
+    DamagedRow,
     Delivery,
     DeliveryState,
     ModeRow,
@@ -508,6 +509,9 @@ class Store(Protocol):
 
     async def heard(self, names: Sequence[str]) -> Sequence[SourceHeard]:
         """Return when these senders were last heard, and every sender with deliveries that failed for good within a day."""
+
+    async def damaged(self) -> Sequence[DamagedRow]:
+        """Return rows that could not be read when their work came, oldest first, at most 200; until they can be read or are gone."""
 
     async def count_unclosed(self) -> int:
         """Count unclosed incidents."""

@@ -33,6 +33,9 @@ if _aside:
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+DAMAGED_TABLES: Final = ("alerts", "changes", "deliveries", "incidents", "pinned_rules")
+"""Tables whose rows are listed when they cannot be read (``stores.sql.damage``)."""
+
 EVENTS: Final = frozenset(
     {
         "service_started",
@@ -75,6 +78,7 @@ EVENTS: Final = frozenset(
         "identity_unusable",
         "clock_unsteady",
         "schema_ahead",
+        "row_damaged",
         "store_failed",
         "store_back",
         "cluster_failed",
@@ -135,6 +139,9 @@ class Metrics:
             "responder_audit_repaired_total", "What the auditor put right, by what it was", ["what"], registry=self.registry
         )
         self.overdue = Gauge("responder_overdue", "Incidents, deliveries and messages that are late", registry=self.registry)
+        self.damaged = Gauge(
+            "responder_damaged_rows", "Rows of the store that cannot be read, by table", ["table"], registry=self.registry
+        )
         self.forgotten = Counter("responder_rows_forgotten_total", "Rows that were old enough to go", registry=self.registry)
         self.beats = Counter("responder_heartbeats_total", "Outgoing heartbeats, by result", ["result"], registry=self.registry)
         self.armed = Gauge("responder_armed", "1 armed, 0.5 shadow, 0 off: the global mode", registry=self.registry)
@@ -183,6 +190,8 @@ class Metrics:
                 self.notices.labels(kind, result)
         for what in ("no_wake_up", "leased_too_long", "orphaned_claim", "unheld_alert", "debt"):
             self.repaired.labels(what)
+        for table in DAMAGED_TABLES:
+            self.damaged.labels(table)
         for result in ("sent", "failed", "withheld"):
             self.beats.labels(result)
         for result in ("ok", "gone", "contested", "blocked", "throttled", "forbidden", "rejected", "unknown"):

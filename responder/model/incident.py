@@ -325,6 +325,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         seen_at: Last received. first_seen_at: First received.
         incident, shadow_incident: "" when none holds it.
         why: Why no incident holds it: silenced, unmatched, test, waiting for a ``for``; None when one does.
+        problem: Why its stored bytes cannot be read, "" when they can: then only names, status, times and who holds it are known. Its severity and
+            labels are not, and no rule may conclude anything from their absence.
     """
 
     instance: str
@@ -347,6 +349,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     why: Reason | None = None
     count: int = 1
     link: str = ""
+    problem: str = ""
 
 
 class EntryKind(StrEnum):

@@ -107,6 +107,7 @@ class Reason(StrEnum):
     RESUMED = "resumed"
     NOTED = "noted"
     REPAIRED = "repaired"
+    UNREADABLE = "unreadable"
     STORE_DOWN = "store_down"
     CLOSED_BY_PERSON = "closed_by_person"
     # stops
@@ -211,6 +212,7 @@ SENTENCES: Mapping[Reason, str] = {
     Reason.NOTED: "a person left a note",
     Reason.STORE_DOWN: "our own store cannot be used",
     Reason.REPAIRED: "something was found out of order and put right",
+    Reason.UNREADABLE: "what the store holds of it cannot be read: damaged, or a newer release's",
     Reason.CLOSED_BY_PERSON: "a person closed it",
     Reason.KILL_SWITCH: "the kill switch is off: no write of any kind",
     Reason.DISARMED: "the rule, cluster or whole installation is no longer armed",

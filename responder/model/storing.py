@@ -311,6 +311,24 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DamagedRow:
+    """A row that cannot be read.
+
+    Attributes:
+        table, key: Which; the primary key as text.
+        incident: Whose it is; "" for none.
+        problem: What its bytes are not.
+        at: When it was first found.
+    """
+
+    table: str
+    key: str
+    incident: str = ""
+    problem: str = ""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceHeard:
     """A sender, when it was last heard (None for never), and how many of its deliveries failed for good within a day."""
 

@@ -580,7 +580,10 @@ def _take_severity(desk: Desk) -> None:
     rule = _first(desk)
     if rule is None:
         return
-    worst = min((one.severity for one in desk.case.instances), key=lambda severity: severity.rank, default=desk.incident.severity)
+    told = [one.severity for one in desk.case.instances if not one.problem]
+    if len(told) < len(desk.case.instances):  # one cannot be read: it may have been what made the incident as severe as it is
+        told.append(desk.incident.severity)
+    worst = min(told, key=lambda severity: severity.rank, default=desk.incident.severity)
     desk.change(severity=rule.severity or worst, title=rule.title)
 
 

@@ -30,7 +30,7 @@ def merge(known: Instance | None, alert: Alert, *, now: datetime, rules: tuple[s
     """Fold one received alert into its instance.
 
     The last one received counts, but for senders whose Resolved is final (it may overtake its Fired): there a Resolved
-    once seen stays. Rules add up; labels are those of the newest.
+    once seen stays. Rules add up; labels are those of the newest. One that could not be read is whole again.
 
     Args:
         known: The instance as stored; None when it is new.
@@ -44,8 +44,8 @@ def merge(known: Instance | None, alert: Alert, *, now: datetime, rules: tuple[s
     return Instance(
         instance=known.instance,
         fingerprint=known.fingerprint,
-        source=known.source,
-        source_name=known.source_name,
+        source=known.source or alert.source,
+        source_name=known.source_name or alert.source_name,
         name=alert.name or known.name,
         status=AlertStatus.RESOLVED if final else alert.status,
         severity=alert.severity,

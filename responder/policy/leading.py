@@ -52,16 +52,18 @@ def variables(
 ) -> dict[str, Any]:
     """Return the roots of every expression and template: alert, labels, params, target, facts, incident (FACTS.md).
 
-    ``alert`` and ``labels`` are those of the oldest firing instance that the rule matched, else of the oldest it matched.
+    ``alert`` and ``labels`` are those of the oldest firing instance that the rule matched, else of the oldest it matched. One whose stored bytes cannot
+    be read is asked last, and only for its name.
     """
-    matched = [one for one in instances if rule.name in one.rules] or list(instances)
+    told = [one for one in instances if not one.problem]
+    matched = [one for one in told if rule.name in one.rules] or told or list(instances)
     firing = [one for one in matched if one.status is AlertStatus.FIRING]
     one = next(iter(firing or matched), None)
     alert: dict[str, Any] = {}
     labels: Mapping[str, str] = {}
     if one is not None:
         labels = one.labels
-        alert = {"name": one.name, "source": one.source, "severity": str(one.severity)}
+        alert = {"name": one.name} if one.problem else {"name": one.name, "source": one.source, "severity": str(one.severity)}
         if one.value is not None:
             alert["value"] = one.value
         if one.started_at is not None:

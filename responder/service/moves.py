@@ -26,7 +26,7 @@ class Moves:
         """Ask the cluster again; when it names a target, tell the incident that it moved."""
         incident = held.incident
         for one in held.instances:
-            if one.status is not AlertStatus.FIRING:
+            if one.status is not AlertStatus.FIRING or one.problem:
                 continue
             for candidate in incident.candidates:
                 rule = held.rules.get(candidate.rule)

@@ -175,4 +175,6 @@ def _alert_line(one: Instance) -> str:
     since = f" since {one.started_at:%Y-%m-%d %H:%M:%S} UTC" if one.started_at else ""
     state = "firing" if one.status is AlertStatus.FIRING else "resolved"
     times = f", received {one.count} times" if one.count > 1 else ""
+    if one.problem:
+        return f"{one.name} {state}{since}; the rest of it is damaged in the store (responder db check)"
     return f"{one.name} ({one.source}/{one.source_name}) {state}{since}{times}"

@@ -112,11 +112,7 @@ class Reporter:
             "",
             "## Alerts",
             "",
-            *[
-                f"- {one.name} from {one.source}/{one.source_name}: {one.status}, started "
-                f"{_when(one.started_at)}, received {one.count} times"
-                for one in data.instances
-            ],
+            *[f"- {alert_line(one)}" for one in data.instances],
             "",
             "## Evidence",
             "",
@@ -164,6 +160,14 @@ def _outcome(run: Run) -> str:
         return "skipped"
     word = "would have run" if run.shadow else str(run.outcome or "running")
     return f"{word}, not proven" if run.reason is Reason.NOT_PROVEN else word
+
+
+def alert_line(one: Instance) -> str:
+    """Say of an alert who sent it, whether it fires, since when and how often it was received."""
+    if one.problem:
+        return f"{one.name}: {one.status}, started {_when(one.started_at)}; the rest of it is damaged in the store (responder db check)"
+    started = _when(one.started_at)
+    return f"{one.name} from {one.source}/{one.source_name}: {one.status}, started {started}, received {one.count} times"
 
 
 def _when(at: datetime | None) -> str:

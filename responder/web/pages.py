@@ -19,7 +19,7 @@ from responder.http.errors import NoIncidentError, refusal
 from responder.model.incident import Incident
 from responder.ports import Store
 from responder.service.notices import asks, left, links, running, seen, state_of
-from responder.service.report import Reporter, facts_of_record, line_of
+from responder.service.report import Reporter, alert_line, facts_of_record, line_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -85,6 +85,7 @@ class Pages:
             data=data,
             state=state_of(incident),
             record=facts_of_record(data),
+            alert_line=alert_line,
             seen=seen(incident),
             tried=[line_of(run).replace("**", "") for run in incident.runs],
             running=running(incident),

@@ -177,6 +177,7 @@ def as_before_kinds(db: Connection) -> None:
     for name, column in (("alerts_held", "incident"), ("alerts_held_in_shadow", "shadow_incident")):
         db.execute(text(f"drop index {name}_by"))
         db.execute(text(f"create index {name} on alerts ({column}) where {column} != ''"))
+    db.execute(text("drop table damaged"))
     for column in ("kind", "place"):
         db.execute(text(f"alter table alerts drop column {column}"))
     db.execute(text("update alembic_version set version_num = '0005'"))

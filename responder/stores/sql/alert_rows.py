@@ -21,7 +21,7 @@ from responder.model.alert import Alert, AlertStatus, Severity
 from responder.model.errors import InvariantError
 from responder.model.incident import Instance
 from responder.model.reason import Reason
-from responder.stores.sql.codec import millis
+from responder.stores.sql.codec import UNDECODABLE, instant, millis, word
 
 COLUMNS = ("name", "status", "why", "started_at", "seen_at", "wake_at", "incident", "shadow_incident", "kind", "place", "body")
 """What may differ at a repeat."""
@@ -140,7 +140,7 @@ def instance(row: Any) -> Instance:
     """
     try:
         rest = _DECODE(row.body)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise InvariantError(f"stored alert {row.instance} cannot be read: {error}") from error
     return Instance(
         instance=row.instance,
@@ -160,7 +160,36 @@ def instance(row: Any) -> Instance:
         rules=rest.rules,
         incident=row.incident,
         shadow_incident=row.shadow_incident,
-        why=Reason(row.why) if row.why else None,
+        why=word(Reason, row.why, Reason.UNREADABLE) if row.why else None,
         count=rest.count,
         link=rest.link,
     )
+
+
+def legible(row: Any) -> Instance:
+    """Return a row as a value; one whose bytes are damaged as far as its columns say, with the problem.
+
+    It fires as long as it would, whoever sent it: nothing that reads alerts stops at one, and none is taken to be over for want of its bytes.
+    """
+    try:
+        return instance(row)
+    except InvariantError as error:
+        began_at = None if row.started_at is None else instant(row.started_at)
+        seen_at = instant(row.seen_at)
+        return Instance(
+            instance=row.instance,
+            fingerprint=row.fingerprint,
+            source="",
+            source_name="",
+            name=row.name,
+            status=AlertStatus.FIRING if row.status == "firing" else AlertStatus.RESOLVED,
+            severity=Severity.ERROR,
+            labels={},
+            started_at=began_at,
+            first_seen_at=began_at or seen_at,
+            seen_at=seen_at,
+            incident=row.incident,
+            shadow_incident=row.shadow_incident,
+            why=word(Reason, row.why, Reason.UNREADABLE) if row.why else None,
+            problem=str(error),
+        )

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, delete, exists, func, literal_column, o
 from responder.model.incident import STATE_VERSION, EntryKind, Mode
 from responder.model.reason import Reason
 from responder.model.storing import Audit, SourceHeard
-from responder.stores.sql import incidents, tables
+from responder.stores.sql import damage, incidents, tables
 from responder.stores.sql.codec import instant, span
 from responder.stores.sql.inspecting import LONGEST_LEASE, OVERDUE
 
@@ -28,9 +28,10 @@ def audit(db: Connection, now: int) -> Audit:
     """Look for what fell out of the order, and repair what can be repaired.
 
     Repaired: an unclosed incident without a wake-up is woken; one that is leased for longer than any lease lasts is freed; claims of incidents that
-    are closed, gone or recovered are freed; a firing alert that was matched and that no unclosed incident holds is judged again. Only
-    counted: what is late because nobody works.
+    are closed, gone or recovered are freed; a firing alert that was matched and that no unclosed incident holds is judged again; a damaged row that is
+    well again or gone is listed no longer. Only counted: what is late because nobody works.
     """
+    damage.look_again(db, now)
     return Audit(
         no_wake_up=_no_wake_up(db, now),
         leased_too_long=_leased_too_long(db, now),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,6 +14,8 @@ from responder.model.errors import InvariantError
 from responder.model.incident import STATE_VERSION, Incident
 
 T = TypeVar("T")
+
+W = TypeVar("W", bound=StrEnum)
 
 UpCaster = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -26,6 +29,9 @@ it writes, and can be gone back to. The release after writes the new form."""
 DOWN_CASTERS: Mapping[int, UpCaster] = {}
 """From a state version to the one before, for what is written: ``{2: to_1}`` while ``WRITTEN_VERSION`` is 1. Fields that are only added need
 none of this: who does not know them passes over them."""
+
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError)
+"""What decoding raises: the first is also the parent of ``ValidationError``, the second comes of bytes that are no text."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -44,7 +50,7 @@ def unpack(data: bytes, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:  # also the parent of ValidationError
+    except UNDECODABLE as error:
         raise InvariantError(f"stored {kind.__name__} cannot be read: {error}") from error
 
 
@@ -96,8 +102,23 @@ def squeeze(data: bytes) -> bytes:
 
 
 def stretch(data: bytes) -> bytes:
-    """Return compressed bytes as they were."""
-    return zlib.decompress(data)
+    """Return compressed bytes as they were.
+
+    Raises:
+        InvariantError: They are not what ``squeeze`` made.
+    """
+    try:
+        return zlib.decompress(data)
+    except zlib.error as error:
+        raise InvariantError(f"stored bytes cannot be read: {error}") from error
+
+
+def word(kind: type[W], said: str, otherwise: W) -> W:
+    """Return a word of a closed list, or another one for what is none: a newer release beside this one may write words that this one has not."""
+    try:
+        return kind(said)
+    except ValueError:
+        return otherwise
 
 
 def millis(at: datetime) -> int:

@@ -8,10 +8,11 @@ from datetime import timedelta
 from sqlalchemy import Connection, bindparam, delete, distinct, func, insert, select, update
 
 from responder.model.action import Change
+from responder.model.errors import InvariantError
 from responder.model.incident import Command, Incident
 from responder.model.reason import Reason
 from responder.model.storing import Counts, Scopes, StoredChange
-from responder.stores.sql import parents, tables
+from responder.stores.sql import damage, parents, tables
 from responder.stores.sql.codec import instant, pack, span, unpack
 from responder.stores.sql.dialect import insert_new, take_turns
 
@@ -142,22 +143,22 @@ def owe(db: Connection, now: int, incident: Incident, command: str, changes: Seq
 
 
 def owed(db: Connection, now: int, incident: str) -> list[StoredChange]:
-    """Return what was not given back, newest first; of all incidents when none is named."""
-    del now
+    """Return what was not given back, newest first; of all incidents when none is named. One that cannot be read is listed as damaged instead."""
     query = select(D).where(D.c.undone_at.is_(None)).order_by(D.c.id.desc())
     if incident:
         query = query.where(D.c.incident == incident)
-    return [
-        StoredChange(
-            id=row.id,
-            incident=row.incident,
-            command=row.command,
-            change=unpack(row.body, Change),
-            cluster=row.cluster,
-            at=instant(row.at),
+    found: list[StoredChange] = []
+    for row in db.execute(query).all():
+        try:
+            change = unpack(row.body, Change)
+        except InvariantError as error:
+            damage.listed(db, now, D, row.id, error, incident=row.incident)
+            continue
+        one = StoredChange(
+            id=row.id, incident=row.incident, command=row.command, change=change, cluster=row.cluster, at=instant(row.at)
         )
-        for row in db.execute(query)
-    ]
+        found.append(one)
+    return found
 
 
 def undone(db: Connection, now: int, changes: Sequence[int]) -> None:

@@ -7,9 +7,10 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, Row, func, select, update
 
+from responder.model.errors import InvariantError
 from responder.model.storing import Delivery, DeliveryState, NewDelivery, RoutedDelivery
-from responder.stores.sql import tables
-from responder.stores.sql.codec import instant, millis, span, squeeze, stretch
+from responder.stores.sql import damage, tables
+from responder.stores.sql.codec import instant, millis, span, squeeze, stretch, word
 from responder.stores.sql.dialect import has_any, insert_numbered, update_rows
 from responder.stores.sql.due import earliest
 
@@ -70,7 +71,10 @@ def backlog(db: Connection, now: int) -> int:
 
 
 def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[Delivery]:
-    """Claim the oldest due deliveries for a while; one that failed comes after those that were due before its next try."""
+    """Claim the oldest due deliveries for a while; one that failed comes after those that were due before its next try.
+
+    One that cannot be read has failed for good at once: it is kept and listed, and its sender's others go on.
+    """
     due = (
         select(T)
         .where(tables.NEW, T.c.wake_at <= now, T.c.lease_until <= now)
@@ -81,7 +85,14 @@ def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[Delive
     rows = db.execute(due).all()
     if rows:
         db.execute(update(T).where(T.c.id.in_([row.id for row in rows])).values(lease_until=now + span(lease)))
-    return [delivery(row) for row in rows]
+    found: list[Delivery] = []
+    for row in rows:
+        try:
+            found.append(delivery(row))
+        except InvariantError as error:
+            finish(db, row.id, DeliveryState.FAILED, f"damaged in the store: {error}", row.shape)
+            damage.listed(db, now, T, row.id, error)
+    return found
 
 
 def finish(db: Connection, delivery_id: int, state: DeliveryState, note: str, shape: str) -> None:
@@ -113,7 +124,7 @@ def listed(db: Connection, now: int, state: DeliveryState | None, limit: int) ->
     query = select(T).order_by(T.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(T.c.state == str(state))
-    return [delivery(row) for row in db.execute(query)]
+    return [legible(row) for row in db.execute(query)]
 
 
 _NEXT = earliest(T, tables.NEW)
@@ -124,16 +135,32 @@ def next_due(db: Connection, now: int) -> int | None:
     return _NEXT(db, now)
 
 
+def legible(row: Row[tuple[object, ...]]) -> Delivery:
+    """Return a row as a value; one that cannot be read without its body, and with a note that says so."""
+    try:
+        return delivery(row)
+    except InvariantError as error:
+        return _delivery(row, b"", row.note or f"damaged in the store: {error}")
+
+
 def delivery(row: Row[tuple[object, ...]]) -> Delivery:
-    """Return a row as a value."""
+    """Return a row as a value.
+
+    Raises:
+        InvariantError: Its body is not what was stored.
+    """
+    return _delivery(row, stretch(row.body), row.note)
+
+
+def _delivery(row: Row[tuple[object, ...]], body: bytes, note: str) -> Delivery:
     return Delivery(
         id=row.id,
         source=row.source,
         source_name=row.source_name,
-        body=stretch(row.body),
+        body=body,
         received_at=instant(row.received_at),
-        state=DeliveryState(row.state),
+        state=word(DeliveryState, row.state, DeliveryState.FAILED),
         tries=row.tries,
-        note=row.note,
+        note=note,
         shape=row.shape,
     )

@@ -9,12 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, insert, literal_column, or_, select, update
 
-from responder.model.alert import Alert
+from responder.model.alert import Alert, Severity
 from responder.model.errors import InvariantError
 from responder.model.incident import STATE_VERSION, Entry, EntryKind, Incident, Mode, Phase, Signal, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Claimed, Committed, Transition
-from responder.stores.sql import commands, parents, routing, tables
+from responder.model.target import Target, TargetKind
+from responder.stores.sql import commands, damage, parents, routing, tables
 from responder.stores.sql import outbox as outbox_operations
 from responder.stores.sql.codec import (
     WRITTEN_VERSION,
@@ -27,6 +28,7 @@ from responder.stores.sql.codec import (
     span,
     unpack,
     unpack_incident,
+    word,
 )
 from responder.stores.sql.dialect import among, insert_new, insert_rows, lock_rows, update_rows
 from responder.stores.sql.due import earliest
@@ -124,10 +126,60 @@ def unclosed_ids(db: Connection, keys: Sequence[str]) -> dict[str, str]:
 
 
 def unclosed(db: Connection, now: int, keys: Sequence[str]) -> dict[str, Incident]:
-    """Return unclosed incidents by key."""
+    """Return unclosed incidents by key. One that cannot be read holds nobody: nothing would ever come of waiting for it."""
     del now
-    rows = db.execute(_UNCLOSED, {"keys": list(keys)})
-    return {row.key: unpack_incident(row.state, row.state_v) for row in rows}
+    found: dict[str, Incident] = {}
+    for row in db.execute(_UNCLOSED, {"keys": list(keys)}):
+        one = readable(row)
+        if one is not None:
+            found[row.key] = one
+    return found
+
+
+def readable(row: Any) -> Incident | None:
+    """Return an incident by its columns ``state`` and ``state_v``; None for one that cannot be read."""
+    try:
+        return unpack_incident(row.state, row.state_v)
+    except InvariantError:
+        return None
+
+
+def legible(row: Any) -> Incident:
+    """Return a whole row as a value to be looked at; one that cannot be read as far as its columns say, with the reason ``unreadable``. Not to be stored."""
+    try:
+        return unpack_incident(row.state, row.state_v)
+    except InvariantError as error:
+        opened_at = instant(row.opened_at)
+        mode = word(Mode, row.mode, Mode.SHADOW)
+        return Incident(
+            id=row.id,
+            key=row.key,
+            mode=mode,
+            effective=mode,
+            cluster=row.cluster,
+            target=_target(row.cluster, row.target),
+            symptom=row.symptom,
+            severity=word(Severity, row.severity, Severity.CRITICAL),
+            opened_at=opened_at,
+            phase=word(Phase, row.phase, Phase.WAITING),
+            phase_since=opened_at,
+            reason=Reason.UNREADABLE,
+            detail=f"{error}; nobody works on it",
+            parent=row.parent,
+            closed_at=None if row.closed_at is None else instant(row.closed_at),
+            person_closed=bool(row.person_closed),
+        )
+
+
+def _target(cluster: str, identity: str) -> Target:
+    """Return as much of a target as its identity says."""
+    parts = identity.removeprefix(f"{cluster}/").split("/")
+    kind = word(TargetKind, parts[0], TargetKind.NONE)
+    if kind is TargetKind.WORKLOAD and len(parts) >= 3:
+        return Target(
+            kind=kind, cluster=cluster, namespace=parts[1], owner_kind=parts[2] if len(parts) > 3 else "", name=parts[-1]
+        )
+    return Target(kind=kind, cluster=cluster, name="/".join(parts[1:]) or identity)
 
 
 def claim(
@@ -136,7 +188,8 @@ def claim(
     """Claim due incidents, oldest first. The lease is the recovery: an expired one is simply due again.
 
     Of those that are due since the same moment, neighbours come together: a storm's share what is read of their namespace.
-    An incident whose state cannot be read is set aside for a minute with a line on its timeline: it must not stop the others.
+    An incident whose state cannot be read is set aside for a minute with a line on its timeline: it must not stop the others. So does nothing that is
+    claimed with it: an alert is read as far as it can be (``routing.standing``), a signal keeps its kind, a rule is missing.
     Two statements: a locking select with a limit inside an update may lock more than its limit on PostgreSQL (engine.md O3).
     """
     due = (
@@ -164,7 +217,7 @@ def claim(
         except InvariantError as error:
             _set_aside(db, now, one, error)
     signals = _signals(db, list(read))
-    instances = routing.standing(db, list(read))
+    instances = routing.standing(db, now, list(read))
     digests = {candidate.digest for incident in read.values() for candidate in incident.candidates}
     documents = pinned(db, now, sorted(digests))
     return [
@@ -186,8 +239,9 @@ def claim(
 
 def _set_aside(db: Connection, now: int, incident: str, error: InvariantError) -> None:
     db.execute(update(T).where(T.c.id == incident).values(wake_at=now + UNREADABLE_AGAIN, lease_until=0))
-    said = f"nobody works on it: {error}; looked at again in a minute"
-    note_rarely(db, incident, now, EntryKind.DECISION, Reason.FAILED, said)
+    if damage.listed(db, now, T, incident, error, incident=incident):
+        said = f"nobody works on it: {error}; looked at again every minute"
+        note(db, incident, now, EntryKind.DECISION, Reason.FAILED, said, {})
 
 
 def renew(db: Connection, now: int, owner: str, ids: Sequence[str], lease: timedelta) -> dict[str, Any]:
@@ -222,17 +276,20 @@ def _signals(db: Connection, ids: Sequence[str]) -> dict[str, list[Signal]]:
     found: dict[str, list[Signal]] = {one: [] for one in ids}
     S = tables.signals  # noqa: N806 - a table reads as a name of its own
     for row in db.execute(select(S).where(S.c.incident.in_(list(ids))).order_by(S.c.id)):
-        found[row.incident].append(
-            Signal(
-                id=row.id,
-                incident=row.incident,
-                kind=SignalKind(row.kind),
-                at=instant(row.at),
-                by=row.by,
-                body=unpack(row.body, dict),
-            )
-        )
+        found[row.incident].append(_signal(row))
     return found
+
+
+def _signal(row: Any) -> Signal:
+    """Return a row as a value; of one that cannot be read, its kind counts: who paused an incident, or closed it, meant it. A vote names no plan then."""
+    kind = word(SignalKind, row.kind, SignalKind.NOTED)
+    try:
+        body = unpack(row.body, dict)
+    except InvariantError as error:
+        body = {"text": f"({error})"}
+    if kind != row.kind:
+        body["text"] = f"said {row.kind}, which this release does not know; {body.get('text', '')}"
+    return Signal(id=row.id, incident=row.incident, kind=kind, at=instant(row.at), by=row.by, body=body)
 
 
 def signal(db: Connection, now: int, one: Signal) -> bool:
@@ -414,29 +471,33 @@ def timeline(db: Connection, now: int, incident: str) -> list[Entry]:
     L = tables.timeline  # noqa: N806
     found = []
     for row in db.execute(select(L).where(L.c.incident == incident).order_by(L.c.id)):
-        body = unpack(row.body, dict)
+        try:
+            body = unpack(row.body, dict)
+        except InvariantError as error:
+            body = {"text": f"{row.kind} {row.reason}: {error}"}
+        kind, reason = word(EntryKind, row.kind, EntryKind.DECISION), word(Reason, row.reason, Reason.UNREADABLE)
         found.append(
-            Entry(kind=EntryKind(row.kind), at=instant(row.at), reason=Reason(row.reason), text=body["text"], data=body["data"])
+            Entry(kind=kind, at=instant(row.at), reason=reason, text=str(body.get("text", "")), data=body.get("data") or {})
         )
     return found
 
 
 def by_id(db: Connection, now: int, incident: str) -> Incident | None:
-    """Return one incident."""
+    """Return one incident; see ``legible``."""
     del now
-    row = db.execute(select(T.c.state, T.c.state_v).where(T.c.id == incident)).first()
-    return None if row is None else unpack_incident(row.state, row.state_v)
+    row = db.execute(select(T).where(T.c.id == incident)).first()
+    return None if row is None else legible(row)
 
 
 def listed(db: Connection, now: int, unclosed_only: bool, limit: int, mode: Mode | None) -> list[Incident]:
-    """List incidents, newest first."""
+    """List incidents, newest first; see ``legible``."""
     del now
-    query = select(T.c.state, T.c.state_v).order_by(T.c.opened_at.desc(), T.c.id.desc()).limit(limit)
+    query = select(T).order_by(T.c.opened_at.desc(), T.c.id.desc()).limit(limit)
     if unclosed_only:
         query = query.where(tables.UNCLOSED)
     if mode is not None:
         query = query.where(T.c.mode == str(mode))
-    return [unpack_incident(row.state, row.state_v) for row in db.execute(query)]
+    return [legible(row) for row in db.execute(query)]
 
 
 def count_unclosed(db: Connection, now: int) -> int:
@@ -454,10 +515,15 @@ def next_due(db: Connection, now: int) -> int | None:
 
 
 def pinned(db: Connection, now: int, digests: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Return pinned rule documents."""
-    del now
+    """Return pinned rule documents; one that cannot be read is as one that is not there, and listed."""
     P = tables.pinned_rules  # noqa: N806
-    return {row.digest: unpack(row.document, dict) for row in db.execute(select(P).where(P.c.digest.in_(list(digests))))}
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in db.execute(select(P).where(P.c.digest.in_(list(digests)))).all():
+        try:
+            found[row.digest] = unpack(row.document, dict)
+        except InvariantError as error:
+            damage.listed(db, now, P, row.digest, error)
+    return found
 
 
 def wake_held(db: Connection, now: int) -> int:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, MetaData, RowMapping, Table, e
 
 from responder.model.errors import InvariantError, SettingsError
 from responder.model.incident import STATE_VERSION
-from responder.stores.sql import tables
+from responder.stores.sql import damage, tables
 from responder.stores.sql.codec import instant, span, unpack_incident
 from responder.stores.sql.migrate import least_revision, newest, revision
 
@@ -27,6 +28,7 @@ OVERDUE = timedelta(minutes=2)
 
 LONGEST_LEASE = timedelta(minutes=1)
 AT_ONCE = 500
+SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def inspected(db: Connection, now: int) -> Inspection:
     found = [*_schema(db, present, known), *_integrity(db)]
     if present < known:
         return Inspection(schema=present, known=known, findings=tuple(found))
-    found += [*_states(db), *_incidents(db, now), *_deliveries(db, now), *_outbox(db, now), *_orphans(db)]
+    found += [*_states(db), *_unreadable(db), *_incidents(db, now), *_deliveries(db, now), *_outbox(db, now), *_orphans(db)]
     rows = {table.name: int(db.execute(select(func.count()).select_from(table)).scalar() or 0) for table in _own_tables()}
     return Inspection(schema=present, known=known, rows=rows, findings=tuple(found))
 
@@ -140,6 +142,31 @@ def _states(db: Connection) -> Iterator[Finding]:
         )
     if ruleless:
         yield _of("rule_missing", ruleless, "their pinned rules are gone: close them; they open again with the rules in force")
+
+
+_ADVICE = {
+    "alerts": "each counts as firing as long as it would have, without its labels; a repeat by its sender makes it whole again",
+    "deliveries": "what they said is lost unless their sender repeats it; they are not routed",
+    "signals": "their kind counts, what was said with them is lost",
+    "changes": "what was to be given back is not known: look at the incident's timeline, and give it back by hand",
+    "pinned_rules": "incidents of these rules are not worked on: close them; they open again with the rules in force",
+    "timeline": "these lines of the history are lost",
+    "blobs": "this evidence is lost",
+}
+
+
+def _unreadable(db: Connection) -> Iterator[Finding]:
+    """Read every other row as the service would."""
+    for table, advice in _ADVICE.items():
+        ids: list[str] = []
+        count = 0
+        key = damage.key_of(tables.METADATA.tables[table]).name
+        for row in _pages(db, tables.METADATA.tables[table]):
+            if damage.problem(tables.METADATA.tables[table], SimpleNamespace(**row)):
+                count += 1
+                ids += [str(row[key])] if count <= SHOWN else []
+        if count:
+            yield Finding("unreadable", count, f"{table}: {', '.join(ids)}", advice)
 
 
 def _incidents(db: Connection, now: int) -> Iterator[Finding]:

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
+from responder.model.errors import InvariantError
 from responder.model.evidence import EvidenceItem
 from responder.model.incident import Mode
 from responder.model.storing import ModeRow
 from responder.stores.sql import incidents, tables
-from responder.stores.sql.codec import instant, maybe_millis, millis, squeeze, stretch
+from responder.stores.sql.codec import instant, maybe_millis, millis, squeeze, stretch, word
 from responder.stores.sql.dialect import insert_new_rows, insert_rows, upsert, upsert_all
 
 E = tables.evidence
@@ -86,17 +87,24 @@ def evidence(db: Connection, now: int, incident: str) -> list[EvidenceItem]:
     rows = db.execute(
         select(E, B.c.body).join(B, B.c.digest == E.c.digest, isouter=True).where(E.c.incident == incident).order_by(E.c.id)
     )
-    return [
-        EvidenceItem(
-            name=row.name,
-            media_type=row.media_type,
-            content=stretch(row.body) if row.body is not None else b"",
-            truncated=bool(row.truncated),
-            taken_at=instant(row.at),
-            problem=row.problem,
-        )
-        for row in rows
-    ]
+    return [_item(row) for row in rows]
+
+
+def _item(row: Row[Any]) -> EvidenceItem:
+    """Return a row as a value; one whose content cannot be read without it, and says so."""
+    content, problem = b"", row.problem
+    try:
+        content = stretch(row.body) if row.body is not None else b""
+    except InvariantError as error:
+        problem = f"{problem}; damaged in the store: {error}".lstrip("; ")
+    return EvidenceItem(
+        name=row.name,
+        media_type=row.media_type,
+        content=content,
+        truncated=bool(row.truncated),
+        taken_at=instant(row.at),
+        problem=problem,
+    )
 
 
 _MODES = select(tables.modes).order_by(tables.modes.c.scope)
@@ -106,11 +114,13 @@ _SEEN = select(tables.healthy_revisions.c.revision).where(
 
 
 def modes(db: Connection, now: int) -> list[ModeRow]:
-    """Return all switches."""
+    """Return all switches; one that says what is no mode is off: what was meant is not known, and nothing is done where it holds."""
     del now
     rows = db.execute(_MODES)
     return [
-        ModeRow(scope=row.scope, mode=Mode(row.mode), by=row.by, at=instant(row.at) if row.at else None, why=row.why)
+        ModeRow(
+            scope=row.scope, mode=word(Mode, row.mode, Mode.OFF), by=row.by, at=instant(row.at) if row.at else None, why=row.why
+        )
         for row in rows
     ]
 

@@ -15,7 +15,7 @@ from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
 from responder.model.storing import OutboxRow
 from responder.stores.sql import incidents, tables
-from responder.stores.sql.codec import instant, millis, span
+from responder.stores.sql.codec import instant, millis, span, word
 from responder.stores.sql.due import later_of
 
 O = tables.outbox  # noqa: E741 - a table reads as a name of its own
@@ -62,7 +62,7 @@ def add(db: Connection, now: int, incident: Incident, tell: Tell) -> None:
 
 
 def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[OutboxRow]:
-    """Claim due rows: only the oldest unsent one of each lane."""
+    """Claim due rows: only the oldest unsent one of each lane. What a newer release means by a word of its own is told as a page."""
     due = (
         select(O)
         .where(O.c.id.in_(_heads()), O.c.wake_at <= now, O.c.lease_until <= now)
@@ -81,10 +81,10 @@ def claim(db: Connection, now: int, limit: int, lease: timedelta) -> list[Outbox
             incident=row.incident,
             channel=row.channel,
             tell=Tell(
-                kind=NoticeKind(row.kind),
+                kind=word(NoticeKind, row.kind, NoticeKind.PAGE),
                 level=row.level,
                 channels=(row.channel,),
-                reason=Reason(row.reason),
+                reason=word(Reason, row.reason, Reason.UNREADABLE),
                 due_at=instant(row.due_at),
             ),
             opening=row.opening,

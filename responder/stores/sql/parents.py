@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
+from responder.model.errors import InvariantError
 from responder.model.incident import EntryKind, Incident, Phase, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Scopes, StormCounts
 from responder.policy import storms
 from responder.stores.sql import incidents, tables
-from responder.stores.sql.codec import pack, span, unpack, unpack_incident
+from responder.stores.sql.codec import pack, span, unpack
 
 T = tables.incidents
 S = tables.signals
@@ -54,7 +56,7 @@ _TOLD = select(S.c.body).where(S.c.incident == bindparam("parent_"), S.c.kind ==
 def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
     """Open a parent, or tell the one that has its key of a cause that is new to it; return its id.
 
-    "" while the last storm's parent is recovered and not closed yet: it takes nobody any more, and whoever asks looks again.
+    "" while the last storm's parent is recovered and not closed yet, or cannot be read: it takes nobody any more, and whoever asks looks again.
     """
     row = db.execute(_UNCLOSED, {"key_": seed.key}).first()
     if row is None:
@@ -64,7 +66,10 @@ def ask(db: Connection, now: int, child: str, seed: Incident) -> str:
         return seed.id
     if row.phase in OVER:
         return ""
-    known = set(unpack_incident(row.state, row.state_v).causes)
+    parent = incidents.readable(row)
+    if parent is None:  # nobody works on it: who waited for it would wait in silence
+        return ""
+    known = set(parent.causes)
     for cause in seed.causes:
         if cause not in known and not _told(db, row.id, cause):
             body = pack({"cause": cause, "detail": seed.detail, "child": child})
@@ -78,7 +83,15 @@ def _told(db: Connection, parent: str, cause: str) -> bool:
     """Tell whether a parent was told of a cause already; a storm's hundreds ask, so only what names it is read as JSON."""
     said = pack(cause)
     bodies = db.execute(_TOLD, {"parent_": parent}).scalars().all()
-    return any(unpack(body, dict).get("cause") == cause for body in bodies if said in body)
+    return any(_read(body).get("cause") == cause for body in bodies if said in body)
+
+
+def _read(body: bytes) -> dict[str, Any]:
+    """Return what was said; nothing when it cannot be read."""
+    try:
+        return unpack(body, dict)
+    except InvariantError:
+        return {}
 
 
 def held_by(db: Connection, incident: Incident, scopes: Scopes) -> tuple[Reason, str] | None:
@@ -87,8 +100,8 @@ def held_by(db: Connection, incident: Incident, scopes: Scopes) -> tuple[Reason,
         return None
     query = select(T.c.state, T.c.state_v).where(T.c.key.in_(list(scopes.parents)), tables.UNCLOSED, T.c.phase.not_in(OVER))
     for row in db.execute(query.order_by(T.c.id)):
-        one = unpack_incident(row.state, row.state_v)
-        if one.id == incident.id:
+        one = incidents.readable(row)
+        if one is None or one.id == incident.id:
             continue
         if not storms.is_parent(one):
             return Reason.CONTAINED, f"{one.id} is for {one.target}"
@@ -104,9 +117,7 @@ def let_go(db: Connection, now: int, parent: Incident) -> None:
     said: dict[str, str] = {"parent": parent.id, "text": f"{parent.id} is {parent.phase}"}
     if ids and parent.person_closed and storms.is_parent(parent):
         last = db.execute(_CLOSED, {"parent_": parent.id, "reason_": str(Reason.CLOSED_BY_PERSON)}).scalar()
-        said["closed_by"] = (
-            str(unpack(last, dict).get("data", {}).get("by", "")) or "somebody" if last is not None else "somebody"
-        )
+        said["closed_by"] = str(_read(last).get("data", {}).get("by", "")) or "somebody" if last is not None else "somebody"
     body = pack(said)
     for start in range(0, len(ids), incidents.AT_ONCE):
         some = ids[start : start + incidents.AT_ONCE]

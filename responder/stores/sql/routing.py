@@ -16,13 +16,15 @@ from responder.model.incident import Candidate, EntryKind, Incident, Instance, M
 from responder.model.reason import Reason
 from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedDelivery, RoutedResult
 from responder.policy.grouping import FORGET, begun, carried, fires, merge
-from responder.stores.sql import deliveries, incidents, tables
-from responder.stores.sql.alert_rows import COLUMNS, body, instance, kind, kind_of, new_body, oldest_first, place, place_of
+from responder.stores.sql import damage, deliveries, incidents, tables
+from responder.stores.sql.alert_rows import COLUMNS, body, kind, kind_of, legible, new_body, oldest_first, place, place_of
 from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, span
 from responder.stores.sql.dialect import among, insert_rows, lock_rows, update_rows
 
 T = tables.alerts
 PUSH = timedelta(minutes=1)
+LOOKED_PAST = 4
+"""Damaged alerts of one kind that one claim passes by; the next claim passes by more."""
 
 
 def known(db: Connection, now: int, instances: Sequence[str]) -> dict[str, Instance]:
@@ -31,7 +33,7 @@ def known(db: Connection, now: int, instances: Sequence[str]) -> dict[str, Insta
     if not instances:
         return {}
     query = select(T).where(among(db, T.c.instance, instances))
-    return {row.instance: instance(row) for row in db.execute(query)}
+    return {row.instance: legible(row) for row in db.execute(query)}
 
 
 def route(
@@ -277,7 +279,7 @@ def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
     if before is None and routed.seeds and not routed.again and alert.status is AlertStatus.FIRING:
         return _first(batch, routed)
     if routed.again:
-        if before is None or before.status is not AlertStatus.FIRING:
+        if before is None or before.status is not AlertStatus.FIRING or before.problem:
             return RoutedResult()  # resolved while it was judged again: what its sender said last stands
         after = structs.replace(before, rules=before.rules + tuple(rule for rule in routed.rules if rule not in before.rules))
     else:
@@ -397,7 +399,11 @@ def _held(one: Instance, field: str, incident: str) -> Instance:
 
 
 def due_instances(db: Connection, now: int, limit: int) -> list[Instance]:
-    """Return firing instances whose time has come, and push them a minute forward."""
+    """Return firing instances whose time has come, and push them a minute forward.
+
+    One that cannot be read is not judged: nobody knows any more what rules are for it. It is listed as damaged, and taken up again when its sender
+    repeats it.
+    """
     query = (
         select(T)
         .where(T.c.wake_at.is_not(None), T.c.wake_at <= now)
@@ -412,11 +418,15 @@ def due_instances(db: Connection, now: int, limit: int) -> list[Instance]:
             .where(T.c.instance.in_([row.instance for row in rows]))
             .values(wake_at=now + int(PUSH.total_seconds() * 1000))
         )
-    found = [instance(row) for row in rows]
+    found = [legible(row) for row in rows]
     quiet = [one.instance for one in found if one.status is not AlertStatus.FIRING]
     if quiet:
         db.execute(update(T).where(T.c.instance.in_(quiet)).values(wake_at=None))
-    return [one for one in found if one.status is AlertStatus.FIRING]
+    lost = [one for one in found if one.status is AlertStatus.FIRING and one.problem]
+    for one in lost:
+        db.execute(update(T).where(T.c.instance == one.instance).values(wake_at=None, why=str(Reason.UNREADABLE)))
+        damage.listed(db, now, T, one.instance, one.problem, incident=one.incident or one.shadow_incident)
+    return [one for one in found if one.status is AlertStatus.FIRING and not one.problem]
 
 
 def held(db: Connection, now: int, incident: str, limit: int) -> list[Instance]:
@@ -427,7 +437,7 @@ def held(db: Connection, now: int, incident: str, limit: int) -> list[Instance]:
     query = (
         select(T).where(armed | shadow).order_by(T.c.status != "firing", func.coalesce(T.c.place, 0), T.c.instance).limit(limit)
     )
-    return oldest_first(instance(row) for row in db.execute(query))
+    return oldest_first(legible(row) for row in db.execute(query))
 
 
 def _standing(holder: Column[str], held: ColumnElement[bool]) -> tuple[Select[Any], Select[Any]]:
@@ -453,19 +463,40 @@ def _standing(holder: Column[str], held: ColumnElement[bool]) -> tuple[Select[An
 _STANDING = union_all(*_standing(T.c.incident, tables.HELD), *_standing(T.c.shadow_incident, tables.HELD_IN_SHADOW))
 
 
-def standing(db: Connection, ids: Sequence[str]) -> dict[str, list[Instance]]:
+def standing(db: Connection, now: int, ids: Sequence[str]) -> dict[str, list[Instance]]:
     """Return which alerts stand for all that these incidents hold, oldest first: of each kind the oldest that fires and the oldest that does not.
 
     Each is as lately seen as any of those it stands for. What is judged by them is judged as if all were there, at any later time too
     (``tests/contract/test_store_standing``): an incident with thousands of alerts is claimed as one with ten. Their number is bounded by
     that of names, severities and sets of rules, not by what a sender sends of one.
+
+    One that cannot be read stands for itself alone, as far as its columns say, and another one for the others of its kind.
     """
+    found = _stands(db, ids)
+    for _ in range(LOOKED_PAST):
+        lost = {one.instance: holder for holder, instances in found.items() for one in instances if one.problem}
+        if not lost or not _by_itself(db, now, lost):
+            break
+        found = _stands(db, ids)
+    return found
+
+
+def _by_itself(db: Connection, now: int, lost: Mapping[str, str]) -> int:
+    """Take these alerts out of their kinds, list them, and say so to who holds them; return how many were in one."""
+    for name, holder in sorted(lost.items()):
+        if damage.listed(db, now, T, name, "its stored bytes cannot be read", incident=holder):
+            said = f"alert {name} cannot be read: damaged in the store. It counts as it did; the incident goes on by its other alerts"
+            incidents.note(db, holder, now, EntryKind.DECISION, Reason.UNREADABLE, said, {"instance": name})
+    return db.execute(update(T).where(T.c.instance.in_(sorted(lost)), T.c.kind.is_not(None)).values(kind=None)).rowcount
+
+
+def _stands(db: Connection, ids: Sequence[str]) -> dict[str, list[Instance]]:
     found: dict[str, list[Instance]] = {one: [] for one in ids}
     firsts: dict[tuple[str, int, str], str] = {}
     for row in sorted(db.execute(_STANDING, {"ids": list(ids)}), key=lambda row: row.instance):
         if row.kind is not None and firsts.setdefault((row.by, row.kind, row.status), row.instance) != row.instance:
             continue  # two that began together and whose checksums are the same
-        one = instance(row)
+        one = legible(row)
         if row.heard_at > millis(one.seen_at):
             one = structs.replace(one, seen_at=instant(row.heard_at))
         found[row.by].append(one)
@@ -480,7 +511,7 @@ def listed(db: Connection, now: int, why: Reason | None, firing: bool, limit: in
         query = query.where(T.c.why == str(why))
     if firing:
         query = query.where(T.c.status == str(AlertStatus.FIRING))
-    return [instance(row) for row in db.execute(query)]
+    return [legible(row) for row in db.execute(query)]
 
 
 def firing(db: Connection, now: int, source: str, source_name: str, limit: int) -> list[Instance]:
@@ -490,7 +521,7 @@ def firing(db: Connection, now: int, source: str, source_name: str, limit: int) 
     query = select(T).where(seen, T.c.status == str(AlertStatus.FIRING)).order_by(T.c.seen_at.desc())
     found: list[Instance] = []
     for row in db.execute(query):
-        one = instance(row)
+        one = legible(row)
         if (one.source, one.source_name) == (source, source_name) and fires(one, now=at):
             found.append(one)
             if len(found) >= limit:
@@ -502,7 +533,7 @@ def events(db: Connection, now: int, within: timedelta, limit: int) -> list[Inst
     """List instances of events seen within this time, newest first; an event's instance begins so (``sources.event_grid``)."""
     seen = T.c.seen_at > now - int(within.total_seconds() * 1000)
     query = select(T).where(seen, T.c.instance.startswith("event/")).order_by(T.c.seen_at.desc()).limit(limit)
-    return [instance(row) for row in db.execute(query)]
+    return [legible(row) for row in db.execute(query)]
 
 
 _NEXT = select(T.c.wake_at).where(T.c.wake_at.is_not(None)).order_by(T.c.wake_at).limit(1)

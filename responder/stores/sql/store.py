@@ -17,6 +17,7 @@ from responder.model.storing import (
     Claimed,
     Committed,
     Counts,
+    DamagedRow,
     Delivery,
     DeliveryState,
     ModeRow,
@@ -38,6 +39,7 @@ from responder.ports import Clock
 from responder.stores.sql import (
     auditing,
     commands,
+    damage,
     deliveries,
     forgetting,
     incidents,
@@ -359,6 +361,10 @@ class SqlStore:
     async def heard(self, names: Sequence[str]) -> Sequence[SourceHeard]:
         """See ``ports.Store``."""
         return await self.runner.read(auditing.heard, self._now, list(names))
+
+    async def damaged(self) -> Sequence[DamagedRow]:
+        """See ``ports.Store``."""
+        return await self.runner.read(damage.found, self._now)
 
     async def count_unclosed(self) -> int:
         """See ``ports.Store``."""

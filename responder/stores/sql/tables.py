@@ -327,6 +327,16 @@ healthy_revisions = Table(
     "healthy_revisions", METADATA, Column("revision", Words, primary_key=True), Column("seen_at", BigInteger, nullable=False)
 )
 
+damaged = Table(
+    "damaged",
+    METADATA,
+    Column("row", Words, primary_key=True),
+    Column("incident", Words, nullable=False, server_default=""),
+    Column("problem", Words, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""Rows that cannot be read, by table and key such as ``alerts/event/1`` (``damage``)."""
+
 NEW = deliveries.c.state == literal_column("'new'")
 UNCLOSED = incidents.c.phase != literal_column("'closed'")
 HELD = alerts.c.incident != literal_column("''")
