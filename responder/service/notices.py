@@ -14,9 +14,12 @@ from responder.model.incident import Incident, Instance, Phase, Run, Tell
 from responder.model.notice import Notice, TriedRung
 from responder.model.reason import SENTENCES, Reason
 from responder.model.rule import Rule
+from responder.model.target import TargetKind
 
 LATE_AFTER = timedelta(minutes=1)
 ALERTS_SHOWN = 20
+LABELS_SHOWN = 400
+"""Characters of an alert's labels in its line."""
 
 
 def dedup_key(incident: str, opening: int, level: int) -> str:
@@ -68,8 +71,8 @@ def render(
         tried=tuple(_tried(run) for run in incident.runs),
         running=running(incident),
         left=left(incident, rule),
-        asks=asks(incident),
-        alerts=_alert_lines(instances),
+        asks=asks(incident) or _needed(incident),
+        alerts=_alert_lines(instances, labels=nameless(incident)),
         links=links(incident, rule, instances, base_url),
         late=now - tell.due_at > LATE_AFTER,
         sped_up=sped_up,
@@ -151,30 +154,52 @@ def asks(incident: Incident) -> str:
     )
 
 
+def _needed(incident: Incident) -> str:
+    """Say what a person who is called must do, where nothing goes on by itself; "" where it does."""
+    if incident.phase is Phase.EXHAUSTED:
+        return f"Take over: nothing more is done automatically, and it ends by itself when health is proven. responder report {incident.id}"
+    if incident.reason is Reason.TARGET_UNRESOLVED:
+        return "Take over: nothing is done while the alert does not name one thing; its labels are below, and Now says which one is missing or fits nothing"
+    return ""
+
+
 def links(incident: Incident, rule: Rule | None, instances: Sequence[Instance], base_url: str) -> tuple[tuple[str, str], ...]:
     """Return what a page links to: acknowledge page, report, runbook, the sender's page."""
     found: list[tuple[str, str]] = []
     if base_url:
         here = f"{base_url.rstrip('/')}/incidents/{quote(incident.id)}"
-        found += [("Acknowledge", f"{here}/acknowledge"), ("Report", f"{here}/report")]
+        if incident.phase not in {Phase.RECOVERED, Phase.CLOSED}:
+            found.append(("Acknowledge", f"{here}/acknowledge"))
+        found.append(("Report", f"{here}/report"))
     if rule is not None and rule.runbook:
         found.append(("Runbook", rule.runbook))
-    for one in instances[:1]:
-        if one.link:
-            found.append(("Alert", one.link))
+    found += [("Alert", one.link) for one in instances[:1] if one.link]
     return tuple(found)
 
 
-def _alert_lines(instances: Sequence[Instance]) -> tuple[str, ...]:
+def _alert_lines(instances: Sequence[Instance], *, labels: bool) -> tuple[str, ...]:
     firing_first = sorted(instances, key=lambda one: one.status is not AlertStatus.FIRING)
-    lines = tuple(_alert_line(one) for one in firing_first[:ALERTS_SHOWN])
+    lines = tuple(_alert_line(one, labels=labels) for one in firing_first[:ALERTS_SHOWN])
     return (*lines, "and more: the report lists them") if len(instances) > ALERTS_SHOWN else lines
 
 
-def _alert_line(one: Instance) -> str:
+def _alert_line(one: Instance, *, labels: bool) -> str:
     since = f" since {one.started_at:%Y-%m-%d %H:%M:%S} UTC" if one.started_at else ""
     state = "firing" if one.status is AlertStatus.FIRING else "resolved"
     times = f", received {one.count} times" if one.count > 1 else ""
     if one.problem:
         return f"{one.name} {state}{since}; the rest of it is damaged in the store (responder db check)"
-    return f"{one.name} ({one.source}/{one.source_name}) {state}{since}{times}"
+    return f"{one.name} ({one.source}/{one.source_name}) {state}{since}{times}" + (labels_of(one) if labels else "")
+
+
+def nameless(incident: Incident) -> bool:
+    """Tell whether an incident has no target that says where the trouble is, so that its alerts' labels must."""
+    return incident.unresolved or incident.target.kind is TargetKind.NONE
+
+
+def labels_of(one: Instance) -> str:
+    """Return what an alert says of itself, where no target does; "" when nothing, and never longer than a page takes."""
+    said = ", ".join(
+        f"{name}={value}" for name, value in sorted(one.labels.items()) if name not in {"alertname", "severity"} and value
+    )
+    return f": {said[:LABELS_SHOWN]}{'…' if len(said) > LABELS_SHOWN else ''}" if said else ""

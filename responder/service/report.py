@@ -15,7 +15,7 @@ from responder.model.reason import SENTENCES, Reason
 from responder.model.rule import Rule
 from responder.policy.signals import STICKY
 from responder.ports import Clock, Store
-from responder.service.notices import asks, left, links, running, seen, state_of
+from responder.service.notices import asks, labels_of, left, links, nameless, running, seen, state_of
 from responder.service.pinning import Pins
 
 SHOWN_FACTS = 40
@@ -112,7 +112,7 @@ class Reporter:
             "",
             "## Alerts",
             "",
-            *[f"- {alert_line(one)}" for one in data.instances],
+            *[f"- {alert_line(one, labels=nameless(incident))}" for one in data.instances],
             "",
             "## Evidence",
             "",
@@ -162,12 +162,13 @@ def _outcome(run: Run) -> str:
     return f"{word}, not proven" if run.reason is Reason.NOT_PROVEN else word
 
 
-def alert_line(one: Instance) -> str:
-    """Say of an alert who sent it, whether it fires, since when and how often it was received."""
+def alert_line(one: Instance, *, labels: bool = False) -> str:
+    """Say of an alert who sent it, whether it fires, since when and how often it was received, and its labels where no target says where."""
     if one.problem:
         return f"{one.name}: {one.status}, started {_when(one.started_at)}; the rest of it is damaged in the store (responder db check)"
-    started = _when(one.started_at)
-    return f"{one.name} from {one.source}/{one.source_name}: {one.status}, started {started}, received {one.count} times"
+    times = f", received {one.count} times" if one.count > 1 else ""
+    said = labels_of(one) if labels else ""
+    return f"{one.name} from {one.source}/{one.source_name}: {one.status}, started {_when(one.started_at)}{times}{said}"
 
 
 def _when(at: datetime | None) -> str:

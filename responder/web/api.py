@@ -114,7 +114,13 @@ class Api:
                 web.get("/readyz", self.readyz),
                 web.get("/metrics", self.metrics),
                 *pages.routes(
-                    pages.PageParts(store=self._store, reporter=self._parts.reporter, caller=self._caller, signal=self._signal)
+                    pages.PageParts(
+                        store=self._store,
+                        reporter=self._parts.reporter,
+                        caller=self._caller,
+                        signal=self._signal,
+                        problems=lambda: self._parts.rulebook.problems,
+                    )
                 ),
             ]
         )

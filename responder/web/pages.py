@@ -6,7 +6,7 @@ tokens as the API (as the password of the browser's own dialogue).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,9 @@ from aiohttp import web
 
 from responder.http.auth import Caller, Role
 from responder.http.errors import NoIncidentError, refusal
-from responder.model.incident import Incident
+from responder.model.incident import Incident, Mode
 from responder.ports import Store
-from responder.service.notices import asks, left, links, running, seen, state_of
+from responder.service.notices import asks, left, links, nameless, running, seen, state_of
 from responder.service.report import Reporter, alert_line, facts_of_record, line_of
 
 if TYPE_CHECKING:
@@ -32,14 +32,18 @@ HEADERS = {
 }
 
 
+MOST_SHOWN = 200
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageParts:
-    """What the pages work with; ``signal`` returns why it could not be said, or ""."""
+    """What the pages work with; ``signal`` returns why it could not be said, or ""; ``problems`` why the newest rules are not in force."""
 
     store: Store
     reporter: Reporter
     caller: Callable[[web.Request, Role], Caller]
     signal: Callable[[str, str, str, dict[str, Any]], Awaitable[str]]
+    problems: Callable[[], Sequence[str]] = tuple
 
 
 def routes(parts: PageParts) -> list[web.RouteDef]:
@@ -71,8 +75,14 @@ class Pages:
     async def home(self, request: web.Request) -> web.Response:
         """GET /: unclosed incidents."""
         self._parts.caller(request, Role.VIEW)
-        incidents = await self._parts.store.incidents(unclosed=True, limit=200)
-        return self._page("home.html", rows=[self._parts.reporter.summary(one) for one in incidents])
+        incidents = await self._parts.store.incidents(unclosed=True, limit=MOST_SHOWN)
+        return self._page(
+            "home.html",
+            rows=[self._parts.reporter.summary(one) for one in incidents],
+            cut=len(incidents) == MOST_SHOWN,
+            switched=[one for one in await self._parts.store.modes() if one.mode is not Mode.ARMED],
+            problems=self._parts.problems(),
+        )
 
     async def report(self, request: web.Request) -> web.Response:
         """GET /incidents/{id}."""
@@ -91,6 +101,7 @@ class Pages:
             running=running(incident),
             left=left(incident, data.rule),
             asks=asks(incident),
+            nameless=nameless(incident),
             links=[one for one in links(incident, data.rule, data.instances, "") if one[1].startswith("https://")],
         )
 

@@ -280,3 +280,17 @@ async def test_an_incident_that_is_not_there_is_said_to_be_none(world: World, pa
 
     assert code == 404
     assert body["error"]["what"] == "there is no incident inc-nobody"
+
+
+async def test_the_dashboard_says_that_the_kill_switch_is_off(world: World) -> None:
+    """Who looks at night why nothing is done must see who switched it off, and why."""
+    await world.start()
+
+    assert "switched to" not in (await world.call("GET", "/"))[1]
+    await world.call("PUT", "/v1/mode", body={"mode": "off", "why": "a <b>drill</b>"})
+    page = (await world.call("GET", "/"))[1]
+
+    assert "global is switched to <b>off</b> by" in page
+    assert "a &lt;b&gt;drill&lt;/b&gt;" in page
+    await world.call("PUT", "/v1/mode", body={"mode": "armed"})
+    assert "switched to" not in (await world.call("GET", "/"))[1]
