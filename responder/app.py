@@ -8,7 +8,7 @@ import os
 import secrets
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from responder.clusters.aks import AksCloud, AzureAccess, Identity, entra_access
 from responder.clusters.aks.identity import AKS_SCOPE, ARM_SCOPE
 from responder.clusters.kubernetes import READS, KubernetesAccess, connect, watching
 from responder.clusters.world import InternetProbe
-from responder.http.auth import Authentication, token
+from responder.http.auth import Authentication, Token, token
 from responder.http.server import Server
 from responder.model.alert import Severity, SourceKind
 from responder.model.errors import RemoteError, SettingsError, StoreUnavailableError
@@ -86,6 +86,7 @@ from responder.settings import (
     EventGridSettings,
     ServiceBusSettings,
     Settings,
+    unknown_rules,
 )
 from responder.sources import SOURCES, read
 from responder.sources.alertmanager_api import AlertmanagerApi
@@ -156,9 +157,8 @@ async def assembled(settings: Settings, *, store: SqlStore | None = None, clock:
     )
     if not rulebook.load():
         raise SettingsError("the rules cannot be used:\n" + "\n".join(rulebook.problems))
-    unknown = sorted({entry.rule for entry in settings.act_entries()} - set(rulebook.rules))
-    if unknown:
-        raise SettingsError(f"act: there is no rule {', '.join(unknown)}; known are {', '.join(sorted(rulebook.rules))}")
+    if unknown := unknown_rules(settings, rulebook.rules):
+        raise SettingsError(unknown)
     async with contextlib.AsyncExitStack() as stack:
         store = store or await _opened(settings, clock)
         clock = store.clock  # on PostgreSQL the database's, for all of the service
@@ -331,6 +331,14 @@ def _source(
         poison_after=one.poison_after,
         stored=poke,
     )
+
+
+def _shared(tokens: Sequence[Token]) -> str:
+    """Name tokens that have one secret; "" when each has its own."""
+    named: dict[bytes, list[str]] = {}
+    for one in tokens:
+        named.setdefault(one.digest, []).append(one.name)
+    return next((" and ".join(names) for names in named.values() if len(names) > 1), "")
 
 
 def _doors(settings: Settings, recognises: Callable[[EntraCallerSettings], RecognisesCallers]) -> dict[str, Door]:
@@ -638,6 +646,10 @@ def _assemble(
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
     explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, judge=router.judge, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
+    if same := _shared(tokens):
+        raise SettingsError(
+            f"http.tokens: {same} have the same secret, so that nobody could say which of them speaks; give each its own"
+        )
     undo = Undo(store=store, clock=clock, hands=hands)
     permissions = Permissions(
         clouds=clouds, views=views, rulebook=rulebook, act=settings.act_entries(), catalogue=known, reads=READS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,6 +38,7 @@ from responder.rules.durations import parse_duration, parse_rate, parse_share
 from responder.rules.matchers import LabelMatchers, Operator, parse_matchers
 from responder.rules.overrides import RuleOverride
 from responder.rules.parse import parse
+from responder.rules.schema import located
 
 _ARM_ID = re.compile(
     r"/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.ContainerService/managedClusters/[^/]+/?", re.IGNORECASE
@@ -62,7 +63,9 @@ def _count(value: Any) -> Any:
 
 
 def _share(value: Any) -> Any:
-    return parse_share(str(value)) if isinstance(value, str) else value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not 0 <= value <= 1:
+        raise ValueError(f"{value} is not a share; expected for example 30%, or 0.3")
+    return parse_share(value) if isinstance(value, str) else value
 
 
 def _matchers(value: Any) -> Any:
@@ -107,6 +110,13 @@ class SecretRef(_Model):
     file: str = ""
     env: str = ""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _inline(cls, given: Any) -> Any:
+        if not isinstance(given, (dict, SecretRef)):  # what was given is not repeated: it may be the secret
+            raise ValueError("expected {file: PATH} or {env: NAME}; secrets are never written inline")  # noqa: TRY004 - pydantic collects ValueErrors
+        return given
+
     @model_validator(mode="after")
     def _one(self) -> SecretRef:
         if bool(self.file) == bool(self.env):
@@ -136,7 +146,7 @@ class TokenSettings(_Model):
     """A bearer token: names a person or a sender. ``sources`` limits a sender to these source names; empty for any."""
 
     name: str
-    roles: tuple[Role, ...]
+    roles: tuple[Role, ...] = Field(min_length=1)
     secret: SecretRef
     sources: tuple[str, ...] = ()
 
@@ -388,6 +398,13 @@ class ChannelSettings(_Model):
     hmac_key: SecretRef | None = None
     endpoint: str = ""
     fallback: str = ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> ChannelSettings:
+        needed = "routing_key" if self.kind == "pagerduty" else "url"
+        if getattr(self, needed) is None:
+            raise ValueError(f"kind {self.kind} needs {needed}: {{file: PATH}} or {{env: NAME}}")
+        return self
 
     def given(self) -> dict[str, str]:
         """Return what ``notifiers.build`` takes, secrets read."""
@@ -843,18 +860,28 @@ def load_settings(path: Path) -> Settings:
         parsed = parse(text, file=str(path))
     except RuleError as error:
         raise SettingsError(str(error)) from error
+    if parsed.data is None or not isinstance(parsed.data, dict):
+        raise SettingsError(f"{path}:1:1: expected a mapping with the keys {', '.join(Settings.model_fields)}")
     try:
-        return Settings.model_validate(parsed.data if parsed.data is not None else {})
+        return Settings.model_validate(parsed.data)
     except ValidationError as error:
-        lines = []
-        for one in error.errors():
-            loc = (
-                one["loc"][:2] + one["loc"][3:] if one["loc"][:1] == ("sources",) else one["loc"]
-            )  # without the kind that pydantic puts in
-            where = tuple(part for part in loc if not isinstance(part, str) or not part.startswith("function-"))
-            said = str(one["msg"]).removeprefix("Value error, ")
-            lines.append(str(parsed.error(said, *where)))
-        raise SettingsError("\n".join(lines)) from error
+        raise SettingsError("\n".join(str(one) for one in located(error, parsed, Settings).values())) from error
+
+
+def unknown_rules(settings: Settings, known: Collection[str]) -> str:
+    """Say which rules ``act:`` arms that do not exist; "" when all do."""
+    unknown = sorted({entry.rule for entry in settings.act} - set(known))
+    return f"act: there is no rule {', '.join(unknown)}; known are {', '.join(sorted(known))}" if unknown else ""
+
+
+def armed_nowhere(settings: Settings) -> tuple[str, ...]:
+    """Say which entries of ``act:`` name a cluster that is not configured, so that they arm nothing here."""
+    return tuple(
+        f"act: {entry} arms nothing: there is no cluster {matcher.value}; clusters has {', '.join(settings.clusters) or 'none'}"
+        for entry in settings.act
+        for matcher in (entry.where.matchers if entry.where is not None else ())
+        if matcher.name == "cluster" and matcher.operator is Operator.EQUAL and matcher.value not in settings.clusters
+    )
 
 
 def masked(settings: Settings) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ from responder.policy.rehearse import Played, rehearse
 from responder.rules import jsonschema
 from responder.rules.load import load_rules, test_files
 from responder.rules.testfile import load_tests
-from responder.settings import load_settings, masked
+from responder.settings import armed_nowhere, load_settings, masked, unknown_rules
 from responder.stores import open_memory
 
 app = typer.Typer(
@@ -108,6 +108,10 @@ def check(
         loaded = load_rules(where, catalogue=catalogue().names, overrides=settings.rules if settings else None)
         rules = [rule.name for rule in loaded.rules]
         warnings = [str(one) for one in loaded.warnings]
+        if settings is not None and not paths:
+            warnings += armed_nowhere(settings)
+            if unknown := unknown_rules(settings, rules):
+                problems.append({"problem": f"{config}: {unknown}"})
     except ExceptionGroup as group:
         for one in group.exceptions:
             where_in = (
@@ -125,7 +129,7 @@ def check(
         if not problems:
             out.print(f"{len(rules)} rules are good: {', '.join(rules)}", markup=False)
         else:
-            out.print(f"{len(problems)} problems", style="bold red")
+            out.print(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}", style="bold red")
 
     _print({"problems": problems, "warnings": warnings, "rules": rules, "settings": effective}, as_json=as_json, show=show)
     if problems:

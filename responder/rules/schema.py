@@ -14,7 +14,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, Tag, ValidationError, WithJsonSchema
 
 from responder.model.errors import RuleError
 from responder.rules.durations import Duration, RateText, ShareText
@@ -207,9 +207,27 @@ def located(error: ValidationError, parsed: Parsed, model: type[BaseModel]) -> d
         if item["type"] == "too_short" and item["input"]:
             continue  # pydantic counts only the good items; the bad ones are told themselves
         at_key = item["type"] == "extra_forbidden"
-        problem = _problem(item, _known_keys(model, item["loc"][:-1]))
+        place = item["loc"] if item["type"] in _NO_MAPPING else item["loc"][:-1]
+        problem = _problem(item, _known_keys(model, place))
+        if item["type"] == "value_error":
+            path, problem = _named_place(path, problem, parsed.data)
         told.setdefault(path, parsed.error(problem, *path, at_key=at_key))
     return told
+
+
+def _named_place(path: Path, problem: str, data: Any) -> tuple[Path, str]:
+    """Return where a complaint about several parts belongs, and the rest of it: what it begins with, such as ``routes.high: …``, if that is in the document."""
+    for part in path:
+        data = data[part]
+    head, colon, rest = problem.partition(": ")
+    inner: list[str] = []
+    while colon and head and isinstance(data, Mapping):
+        key = next((one for one in data if isinstance(one, str) and (head == one or head.startswith(f"{one}."))), None)
+        if key is None:
+            return path, problem
+        inner.append(key)
+        data, head = data[key], head[len(key) + 1 :]
+    return ((*path, *inner), rest) if inner and not head else (path, problem)
 
 
 def _document_path(loc: Sequence[str | int], data: Any) -> Path:
@@ -229,20 +247,37 @@ def _document_path(loc: Sequence[str | int], data: Any) -> Path:
 def _known_keys(model: type[BaseModel], loc: Sequence[str | int]) -> tuple[str, ...]:
     """Return the keys that a mapping at a location may have; empty when any key is allowed."""
     current: type[BaseModel] | None = model
+    within: Any = None
     for part in loc:
         if current is None:
             return ()
         if isinstance(part, str):
+            if (branch := _tagged(within, part)) is not None:
+                current, within = branch, None
+                continue
             fields = {field.alias or name: field for name, field in current.model_fields.items()}
             if part in fields:
-                current = _model_in(fields[part].annotation)
+                within = fields[part].annotation
+                current = _model_in(within)
     return tuple(field.alias or name for name, field in current.model_fields.items()) if current else ()
+
+
+def _tagged(annotation: Any, tag: str) -> type[BaseModel] | None:
+    """Return the branch of a union that carries a tag."""
+    parts = get_args(annotation)
+    if any(isinstance(part, Tag) and part.tag == tag for part in parts):
+        return _model_in(annotation)
+    return next((found for part in parts if (found := _tagged(part, tag)) is not None), None)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+_NO_MAPPING = frozenset({"dict_type", "model_type", "model_attributes_type"})
+_BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than", "less_than": "less than"}
 
 
 def _problem(item: Any, known: Sequence[str]) -> str:
@@ -253,7 +288,9 @@ def _problem(item: Any, known: Sequence[str]) -> str:
             return "required key is missing"
         case "extra_forbidden":
             close = get_close_matches(key, known, n=1)
-            return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; known are {', '.join(known)}"
+            if close:
+                return f"unknown key; did you mean {close[0]}?"
+            return f"unknown key; known are {', '.join(known)}" if known else "unknown key"
         case "string_type":
             hint = "; write it in quotes if it is meant as text" if isinstance(value, int | float) else ""
             return f"{shown(value)} is not a string{hint}"
@@ -263,13 +300,22 @@ def _problem(item: Any, known: Sequence[str]) -> str:
             return f"{shown(value)} is not a boolean; expected true or false"
         case "list_type" | "tuple_type":
             return f"{shown(value)} is not a list"
-        case "dict_type" | "model_type" | "model_attributes_type":
+        case _ if kind in _NO_MAPPING:
             allowed = f" with the keys {', '.join(known)}" if known else ""
-            return f"{shown(value)} is not a mapping; expected one{allowed}"
-        case "literal_error":
+            return (
+                f"is empty; expected a mapping{allowed}"
+                if value is None
+                else f"{shown(value)} is not a mapping; expected one{allowed}"
+            )
+        case "union_tag_invalid":
+            return f"kind {context.get('tag', '')!r} is not known here; expected {context.get('expected_tags', '')}"
+        case "literal_error" | "enum":
             return f"{shown(value)} is not known here; expected {context.get('expected', '')}"
         case "string_pattern_mismatch":
             return f"{shown(value)} does not fit {context.get('pattern', '')}"
+        case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
+            bound = next(iter(context.values()), "")
+            return f"{shown(value)} is {'too small' if kind.startswith('greater') else 'too large'}; expected {_BOUNDS[kind]} {bound}"
         case "string_too_short" | "too_short":
             return "is empty; expected at least one"
         case "value_error":

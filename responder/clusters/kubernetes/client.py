@@ -91,6 +91,10 @@ async def load_access(name: str, in_cluster: bool, kubeconfig: str, context: str
 
     async def load() -> Configuration:
         configuration = Configuration()
+        if (
+            kubeconfig and not in_cluster and not await asyncio.to_thread(Path(kubeconfig).is_file)
+        ):  # the library prints so, and then misses a key
+            raise SettingsError(f"clusters.{name}: there is no kubeconfig {kubeconfig}; mount it or correct the path")
         try:
             if in_cluster:
                 kube_config.load_incluster_config(client_configuration=configuration)
