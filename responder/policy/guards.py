@@ -19,7 +19,7 @@ from responder.model.cluster import NodeSnapshot, Snapshot
 from responder.model.health import Ruling, Verdict
 from responder.model.reason import Reason
 from responder.model.target import Target, TargetKind
-from responder.rules.durations import Rate, parse_duration, parse_rate, parse_share
+from responder.rules.durations import Rate, format_duration, parse_duration, parse_rate, parse_share
 from responder.rules.matchers import LabelMatchers
 
 ZONE_DISRUPTED = 0.55
@@ -103,7 +103,7 @@ def group_wait(limits: Limits, *, opened_at: datetime, now: datetime) -> Verdict
 def max_actions(limits: Limits, *, recent: int) -> Verdict:
     """Refuse when the rule has acted often enough in this cluster."""
     most = limits.max_actions
-    detail = f"{recent} of {most.count} in {most.window}"
+    detail = f"{recent} of {most.count} in {format_duration(most.window)}"
     if recent >= most.count:
         return Verdict(Ruling.REFUSE, Reason.MAX_ACTIONS, detail)
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)
@@ -120,7 +120,7 @@ def in_flight(limits: Limits, *, running: int) -> Verdict:
 def same_symptom(limits: Limits, *, targets: int) -> Verdict:
     """Refuse when more targets than the limit share the symptom: a common cause."""
     most = limits.same_symptom
-    detail = f"{targets} targets within {most.window}, limit {most.count}"
+    detail = f"{targets} targets within {format_duration(most.window)}, limit {most.count}"
     if targets > most.count:
         return Verdict(Ruling.REFUSE, Reason.SAME_SYMPTOM, detail)
     return Verdict(Ruling.ALLOW, Reason.WITHIN_LIMITS, detail)

@@ -37,12 +37,24 @@ class RuleWarning:
 def warnings_of(rules: Sequence[Rule]) -> tuple[RuleWarning, ...]:
     """Return every warning about a set of rules, in the order of the rules' names."""
     ordered = sorted(rules, key=lambda rule: rule.name)
-    found = [warning for rule in ordered for warning in (*_never_resolves(rule), *_steps_down(rule), *_opens_never(rule))]
+    found = [
+        warning
+        for rule in ordered
+        for warning in (*_not_served(rule), *_never_resolves(rule), *_steps_down(rule), *_opens_never(rule))
+    ]
     return (*found, *_undecided(ordered))
 
 
 def _warn(rule: Rule, path: str, text: str) -> RuleWarning:
     return RuleWarning(rule=rule.name, file=rule.file, path=path, text=text)
+
+
+def _not_served(rule: Rule) -> Iterator[RuleWarning]:
+    for place, match in enumerate(rule.match):
+        if match.source is SourceKind.GRAFANA:
+            yield _warn(
+                rule, f"match.{place}", "Grafana's own webhook is not taken yet, so this never matches; let its Alertmanager send"
+            )
 
 
 def _never_resolves(rule: Rule) -> Iterator[RuleWarning]:

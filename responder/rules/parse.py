@@ -110,9 +110,19 @@ def parse(text: str, *, file: str = "<text>") -> Parsed:
         mark = error.problem_mark or error.context_mark
         said = " ".join(part for part in (error.context, error.problem) if part)
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise RuleError(f"not YAML: {said}", file=file, line=line, column=column) from error
+        raise RuleError(f"not YAML: {said}{_advice(text, line, said)}", file=file, line=line, column=column) from error
     except yaml.YAMLError as error:  # a character that YAML does not allow
         raise RuleError(f"not YAML: {' '.join(str(error).split())}", file=file) from error
+
+
+def _advice(text: str, line: int, said: str) -> str:
+    """Say what a mistake of YAML usually is, for those who read of a block mapping for the first time; "" when it could be anything."""
+    around = text.split("\n")[max(0, line - 2) : line]
+    if any("\t" in one[: len(one) - len(one.lstrip())] for one in around):
+        return "; there is a tab: indent with spaces only"
+    if "mapping values" in said or "expected" in said:
+        return "; look at the indentation of this line and the one before, and put a text that holds ': ' or begins with a sign in quotes"
+    return ""
 
 
 class _Composer:

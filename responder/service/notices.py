@@ -156,6 +156,11 @@ def asks(incident: Incident) -> str:
 
 def _needed(incident: Incident) -> str:
     """Say what a person who is called must do, where nothing goes on by itself; "" where it does."""
+    if incident.phase is Phase.EXHAUSTED and incident.reason is Reason.STORM:
+        return (
+            "Look for what they have in common (a node, a release, a registry, the network); responder incidents lists them. Nothing is written "
+            "to them meanwhile; when it is over each goes on by itself"
+        )
     if incident.phase is Phase.EXHAUSTED:
         return f"Take over: nothing more is done automatically, and it ends by itself when health is proven. responder report {incident.id}"
     if incident.reason is Reason.TARGET_UNRESOLVED:

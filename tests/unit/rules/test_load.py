@@ -185,3 +185,10 @@ def test_an_alternative_behind_a_wider_one_is_warned_of() -> None:
     (warning,) = warned(a=text)
 
     assert (warning.path, warning.line) == ("match.1", 5)
+
+
+def test_a_rule_for_a_format_that_nothing_takes_is_warned_of() -> None:
+    """It would never match, and nobody would notice until the night it is needed."""
+    (warning,) = warned(a=HEAD + "match: [{source: grafana}]\ntarget: workload\n")
+
+    assert (warning.path, "not taken yet" in warning.text) == ("match.0", True)

@@ -142,3 +142,14 @@ def test_size_has_a_bound() -> None:
     """A file larger than a rule can be is refused unread."""
     with pytest.raises(RuleError, match="bytes"):
         parse("a: " + "x" * BIGGEST_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [("a:\n\tb: 1\n", "indent with spaces"), ("a:\n- b: c\n   d: e\n", "look at the indentation"), ("a: b: c\n", "in quotes")],
+    ids=["tab", "indentation", "colon"],
+)
+def test_a_mistake_of_yaml_is_told_with_what_it_usually_is(text: str, advice: str) -> None:
+    """The parser's own words are about its states."""
+    with pytest.raises(RuleError, match=advice):
+        parse(text)

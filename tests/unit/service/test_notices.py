@@ -77,3 +77,12 @@ def test_what_is_over_asks_nobody_to_acknowledge_it() -> None:
     told = render(over, PAGE, opening=1, rules={}, instances=(), now=make.NOON, base_url="https://r")
 
     assert [name for name, _ in told.links] == ["Report"]
+
+
+def test_the_page_of_a_storm_sends_people_to_the_common_cause() -> None:
+    """Not to each of its incidents: nothing is written to them, and they go on by themselves."""
+    storm = make.incident(phase=Phase.EXHAUSTED, reason=Reason.STORM)
+
+    told = render(storm, PAGE, opening=1, rules={}, instances=(), now=make.NOON, base_url="")
+
+    assert told.asks.startswith("Look for what they have in common")
