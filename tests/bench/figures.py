@@ -300,7 +300,8 @@ def _routed(here: Path, kubeconfig: Path, *, rules: int, known: int) -> float:
 def waiting(folder: Path, sizes: Sizes) -> list[Row]:
     """A store with very many waiting incidents against a tenth of them: memory, idle CPU, signal to decision."""
     many, few = sizes.waiting, sizes.waiting // 10
-    found: dict[int, list[tuple[float, float, float]]] = {10: [], few: [], many: []}
+    found: dict[int, list[tuple[float, float]]] = {10: [], few: [], many: []}
+    answers: dict[int, list[float]] = {few: [], many: []}
     with measure.cluster(folder, 1) as kubeconfig:
         base = folder / "base"
         base.mkdir()
@@ -314,12 +315,14 @@ def waiting(folder: Path, sizes: Sizes) -> list[Row]:
             shutil.copytree(base, here)
             _fill(here / "responder.sqlite", count)
         os.sync()  # else what was just written is brought to the disk while the first round waits for its own few pages
-        for _ in range(sizes.rounds):
+        for number in range(sizes.rounds):
             for count, seen in found.items():
-                seen.append(_waited(folder / f"waiting-{count}", kubeconfig, count))
-    memory, cpu, answer = (
-        {count: statistics.median(one[place] for one in seen) for count, seen in found.items()} for place in range(3)
-    )
+                seen.append(_waited(folder / f"waiting-{count}", kubeconfig))
+            _answered({count: folder / f"waiting-{count}" for count in answers}, kubeconfig, number, answers)
+            said = ", ".join(f"{count:,}: {statistics.median(seen) * 1000:.0f} ms" for count, seen in answers.items())
+            print(f"  round {number + 1}: signal → decision among {said}", flush=True)  # noqa: T201
+    memory, cpu = ({count: statistics.median(one[place] for one in seen) for count, seen in found.items()} for place in range(2))
+    answer = {count: statistics.median(seen) for count, seen in answers.items()}
     return [
         row(f"memory: {many:,} waiting incidents", memory[many] - memory[10], "{:.1f} MiB more", "≤ 5 MiB", 5),
         row(f"{many:,} waiting incidents instead of {few:,}: idle CPU", cpu[many] / max(cpu[few], 0.01), "{:.2f} times", "≤ 1.2", 1.2),
@@ -362,29 +365,49 @@ def _copy(incident: Incident, number: int) -> Incident:
     )
 
 
-def _waited(here: Path, kubeconfig: Path, count: int) -> tuple[float, float, float]:
-    """Return MiB, CPU seconds of twenty idle seconds, and median seconds from a signal to its decision."""
+def _waited(here: Path, kubeconfig: Path) -> tuple[float, float]:
+    """Return MiB, and CPU seconds of twenty idle seconds."""
     one = measure.product(here, kubeconfig, rules=RULES)
     try:
         measure.quiet(one)
         before = measure.cpu_seconds(one.pid)
         time.sleep(20)
-        cpu = measure.cpu_seconds(one.pid) - before
-        mib = measure.rss_mib(one.pid)
-        took = []
-        for number in range(min(count, 20)):
-            name = f"inc-copy-{number}"
-            began = time.perf_counter()
-            measure.send(one.url, b'{"text": "bench"}', path=f"/v1/incidents/{name}/note")
-            measure.until(
-                lambda name=name: not measure.asked(here, f"select count(*) from signals where incident = '{name}'"),
-                within=30, every=0.002,
-            )  # fmt: skip
-            took.append(time.perf_counter() - began)
-        return mib, cpu, statistics.median(took)
+        return measure.rss_mib(one.pid), measure.cpu_seconds(one.pid) - before
     finally:
         one.process.terminate()
         one.process.wait()
+
+
+SIGNALS = 40
+
+
+def _answered(folders: dict[int, Path], kubeconfig: Path, turn: int, answers: dict[int, list[float]]) -> None:
+    """Add seconds from a signal to its decision, in turns on services that run side by side: one after the other they differ by half, also with the same store.
+
+    Args:
+        folders: Of each service, by how many incidents wait in its store.
+        kubeconfig: Of the cluster.
+        turn: Of the rounds, from 0: each speaks to incidents that none before has woken.
+        answers: What is added to.
+    """
+    running: dict[int, measure.Running] = {}
+    try:
+        for count, here in folders.items():
+            running[count] = measure.product(here, kubeconfig, rules=RULES)
+        for one in running.values():
+            measure.quiet(one)
+        for number in range(SIGNALS):
+            name = f"inc-copy-{(turn * SIGNALS + number) % min(folders)}"
+            for count, one in running.items():
+                unread = f"select count(*) from signals where incident = '{name}'"
+                began = time.perf_counter()
+                measure.send(one.url, b'{"text": "bench"}', path=f"/v1/incidents/{name}/note")
+                measure.until(lambda here=folders[count], unread=unread: not measure.asked(here, unread), within=30, every=0.002)
+                answers[count].append(time.perf_counter() - began)
+    finally:
+        for one in running.values():
+            one.process.terminate()
+            one.process.wait()
 
 
 def at_once(folder: Path, sizes: Sizes) -> list[Row]:
