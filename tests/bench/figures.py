@@ -136,19 +136,31 @@ def _ours(folder: Path, kubeconfig: Path, *, per_post: int, alerts: int) -> Seen
         one.kill()
 
 
+FEW = TARGETS // 10
+"""Incidents decided before all was routed, above which a round is run again: deciding is a figure of its own, and starts 15 s after a storm's begin."""
+
+MOST_AGAIN = 2
+
+
 def _against_floor(folder: Path, sizes: Sizes, *, per_post: int, alerts: int) -> list[tuple[Seen, Seen]]:
     rounds: list[tuple[Seen, Seen]] = []
+    again = MOST_AGAIN
     with measure.cluster(folder, TARGETS) as kubeconfig:
-        for number in range(sizes.rounds):
-            here = folder / f"round-{number}"
+        while len(rounds) < sizes.rounds:
+            here = folder / f"round-{len(rounds)}"
             here.mkdir()
             low = _floor(here, sizes, per_post=per_post, alerts=alerts)
             high = _ours(here, kubeconfig, per_post=per_post, alerts=alerts)
             assert (high.kept, low.kept) == (alerts, alerts)
-            rounds.append((high, low))
             shutil.rmtree(here)
-            said = f"  round {number + 1}: CPU {high.cpu:.2f} s, floor {low.cpu:.2f} s; {high.seconds:.1f} s, floor {low.seconds:.1f} s"
-            print(f"{said}; {high.meanwhile} incidents decided meanwhile", flush=True)  # noqa: T201
+            said = f"CPU {high.cpu:.2f} s, floor {low.cpu:.2f} s; {high.seconds:.1f} s, floor {low.seconds:.1f} s"
+            said += f"; {high.meanwhile} incidents decided meanwhile"
+            if high.meanwhile > FEW and again:
+                again -= 1
+                print(f"  not counted, run again: {said}", flush=True)  # noqa: T201
+                continue
+            rounds.append((high, low))
+            print(f"  round {len(rounds)}: {said}", flush=True)  # noqa: T201
     return rounds
 
 
