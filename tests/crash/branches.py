@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from tests.crash.world import DiedError, Fate
+from tests.crash.world import Fate
 
 Made = tuple["Run", list[str], int]
 """A run that has ended, what is wrong in it, and its number of lives."""
@@ -63,14 +63,8 @@ class Branching(Fate):
     _died_at: frozenset[int] = frozenset()
     _away: float = 0.0
 
-    def point(self, kind: str) -> None:
-        """Pass a point, or die at it in a copy of this process."""
-        if self.dead:
-            raise DiedError
-        if not self.on:
-            return
-        self.passed.append(kind)
-        number = len(self.passed) - 1
+    def reached(self, number: int) -> None:
+        """Die in a copy of this process, if any of its runs does here."""
         here = [run for run in self.runs if min(run.crash_at - self._died_at) == number]
         if not here:
             return

@@ -375,6 +375,21 @@ async def _too_many(world: Outdoors) -> None:
     world.alert("KubePodNotReady", namespace="shop", deployment="big")
 
 
+async def storm(world: Outdoors) -> None:
+    """Six workloads crash at once: one incident for all of them calls people, and lets them go when the limits hold again; by then they are well."""
+    names = [f"w{number}" for number in range(6)]
+    for name in names:
+        world.cluster.deployment("shop", name, image=f"shop/{name}:1", replicas=1, service=False)
+    await world.passes(timedelta(seconds=30))
+    await world.observe_twice()
+    for name in names:
+        world.cluster.behave(f"shop/{name}:1", CRASH)
+    await world.passes(timedelta(minutes=2))
+    for name in names:
+        world.alert("KubePodCrashLooping", namespace="shop", deployment=name)
+    world.heals_at = world.clock.at + timedelta(minutes=3)
+
+
 SCALE = {
     "rule": "scale-up", "title": "More of it", "owner": "tests", "runbook": "https://runbooks.example/", "severity": "error", "priority": 9,
     "match": [{"alert": "KubePodCrashLooping"}], "target": "workload", "ladder": [{"do": {"workload.scale": {"by": 1}}, "within": "2m"}],
@@ -410,5 +425,6 @@ PLOTS: tuple[Plot, ...] = (
     Plot("a full pool and no quota", "pending-pods", full_quota, timedelta(minutes=12), azure=True),
     Plot("a raised floor, given back", "scale-up", more_replicas, timedelta(minutes=15), own=SCALE),
     Plot("a raised floor that the kill switch kept", "scale-up", kept_floor, timedelta(minutes=9), own=SCALE),
+    Plot("a storm", "pod-crash-loop", storm, timedelta(minutes=14), acts=False),
     Plot("an alert while the API server is silent", "pod-crash-loop", silent_at_first, timedelta(minutes=9)),
 )

@@ -118,7 +118,11 @@ class Fate:
         if not self.on:
             return
         self.passed.append(kind)
-        if len(self.passed) - 1 in self.at:
+        self.reached(len(self.passed) - 1)
+
+    def reached(self, number: int) -> None:
+        """Do what is fated at a point: die, or nothing."""
+        if number in self.at:
             self.end()
 
     def end(self) -> NoReturn:
