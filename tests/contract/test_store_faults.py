@@ -65,36 +65,6 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting_and_what_had_not_begun_is_
     assert len(stored) == 2, "the first, which was being stored, and the third"
 
 
-async def test_while_many_come_together_the_next_wait_a_moment_for_each_other_and_one_alone_waits_for_nobody(
-    on_sqlite: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A commit is paid for by all who share it; the milliseconds are given only where the last transaction was shared by many."""
-    monkeypatch.setattr(sqlite, "GATHER", timedelta(seconds=0.5))
-    runner = on_sqlite.runner
-    assert isinstance(runner, sqlite.SqliteRunner)
-    shared: list[int] = []
-    together = runner._together
-
-    def noted(jobs: list[sqlite._Job]) -> bool:
-        shared.append(len(jobs))
-        return together(jobs)
-
-    monkeypatch.setattr(runner, "_together", noted)
-
-    async def later(seconds: float, name: str) -> None:
-        await asyncio.sleep(seconds)
-        await on_sqlite.accept([delivery(name)])
-
-    await asyncio.gather(*(on_sqlite.accept([delivery(f"many {number}")]) for number in range(sqlite.SIBLINGS)))
-    await asyncio.gather(*(later(0.03 * number, f"few {number}") for number in range(3)))
-    monkeypatch.setattr(sqlite, "GATHER", 2 * sqlite.WITHIN)  # who waits for it, is told that the store does not answer
-    await later(0, "alone")
-    await later(0, "alone too")
-
-    assert shared == [sqlite.SIBLINGS, 3, 1, 1]
-    assert await on_sqlite.backlog() == sqlite.SIBLINGS + 5
-
-
 async def test_a_file_that_became_read_only_is_said_and_used_again_afterwards(on_sqlite: SqlStore) -> None:
     """A file system remounted read-only: nothing is stored, reading goes on."""
     await said(on_sqlite, "pragma query_only = on")

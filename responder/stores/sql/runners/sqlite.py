@@ -15,7 +15,6 @@ import contextlib
 import fcntl
 import queue
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,12 +44,6 @@ PAGES_KEPT_KIB = 8 << 10
 
 CHECKPOINT_BYTES = 32 << 20
 """Of the log, eight times SQLite's own: a page that a storm writes twenty times is then copied from the log into the file once and not twenty times."""
-
-_NOT = timedelta(0)
-SIBLINGS = 8
-GATHER = timedelta(milliseconds=2)
-"""What is to be written waits this long for others when the last transaction was shared by so many operations: fewer commits then, and each pays for its
-pages and its wait for the disk once for all. One that comes alone waits for nobody. Source: PostgreSQL's ``commit_siblings`` and ``commit_delay``."""
 
 LEASES: frozenset[Callable[..., Any]] = frozenset(
     {deliveries.claim, routing.due_instances, incidents.claim, incidents.renew, outbox.claim, replicas.beat}
@@ -86,7 +79,6 @@ class SqliteRunner:
         self._reads: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self.commits = 0
         self._durable = True
-        self._shared_by = 0
         self._said: list[_Job] = []
         self.on_commit: Callable[[], None] = lambda: None
         self.on_notify: Callable[[], None] = lambda: None
@@ -185,9 +177,7 @@ class SqliteRunner:
                     self._alone(self._engine, job, before_commit=self.on_commit)
 
     def _next_batch(self) -> list[_Job] | None:
-        jobs = _drained(self._queue, MOST_IN_A_BATCH, gather=GATHER if self._shared_by >= SIBLINGS else _NOT)
-        self._shared_by = len(jobs or ())
-        return jobs
+        return _drained(self._queue, MOST_IN_A_BATCH)
 
     def _together(self, jobs: list[_Job]) -> bool:
         """Run a batch in one transaction; False when any of it failed (then nothing of it happened)."""
@@ -263,13 +253,11 @@ class SqliteRunner:
 _Answer = tuple[_Job, Any, BaseException | None]
 
 
-def _drained(waiting: queue.SimpleQueue[_Job | None], most: int, *, gather: timedelta = _NOT) -> list[_Job] | None:
-    """Wait for a job, and return it with what else waits, also what comes within ``gather``; None at the end."""
+def _drained(waiting: queue.SimpleQueue[_Job | None], most: int) -> list[_Job] | None:
+    """Wait for a job, and return it with what else waits; None at the end."""
     first = waiting.get()
     if first is None:
         return None
-    if gather:
-        time.sleep(gather.total_seconds())
     jobs = [first]
     while len(jobs) < most:
         try:
