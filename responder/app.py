@@ -214,6 +214,7 @@ def identity_of(settings: Settings) -> Identity | None:
     one = settings.azure
     if one is None:
         return None
+    _trusting(one.ca_file, "azure.ca_file")  # the SDKs would say, at every call, that some file is not there
     return Identity(
         AzureAccess(
             credential=one.credential,
@@ -292,6 +293,7 @@ def bus_of(one: ServiceBusSettings, identity: Identity | None = None, *, shared:
     """
     if one.connection_string is not None or {"credential", "client_id"} & one.model_fields_set:
         identity = None
+    _trusting(one.ca_file, f"the source of queue {one.queue or one.topic}: ca_file")
     secret = one.connection_string.read().get_secret_value() if one.connection_string is not None else ""
     return Bus(
         Access(
@@ -333,7 +335,7 @@ def _source(
     )
 
 
-def _shared(tokens: Sequence[Token]) -> str:
+def shared_secret(tokens: Sequence[Token]) -> str:
     """Name tokens that have one secret; "" when each has its own."""
     named: dict[bytes, list[str]] = {}
     for one in tokens:
@@ -646,7 +648,7 @@ def _assemble(
     reporter = Reporter(store=store, pins=pins, clock=clock, base_url=base_url, sped_up=settings.clock)
     explainer = Explainer(sources=SOURCES, rulebook=rulebook, targeting=targeting, judge=router.judge, clock=clock)
     tokens = [token(one.name, one.secret.read().get_secret_value(), one.roles, one.sources) for one in settings.http.tokens]
-    if same := _shared(tokens):
+    if same := shared_secret(tokens):
         raise SettingsError(
             f"http.tokens: {same} have the same secret, so that nobody could say which of them speaks; give each its own"
         )

@@ -61,7 +61,10 @@ def check(config: Config = DEFAULT, *, as_json: Json = False) -> None:
             out.print(f"  {one.advice}", markup=False)
         rows = ", ".join(f"{count} {table}" for table, count in found.rows.items() if count) or "no rows"
         out.print(f"schema {found.schema or '-'} (this release: {found.known}); {rows}", markup=False)
-        out.print(f"{len(found.findings)} findings" if found.findings else "nothing is wrong", markup=False)
+        out.print(
+            f"{len(found.findings)} finding{'s' if len(found.findings) > 1 else ''}" if found.findings else "nothing is wrong",
+            markup=False,
+        )
     if found.findings:
         raise typer.Exit(1)
 

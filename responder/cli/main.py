@@ -45,6 +45,8 @@ app.add_typer(azure.app, name="azure")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Url = Annotated[str, typer.Option("--url", envvar="RESPONDER_URL", help="The running service.")]
+Id = Annotated[str, typer.Argument(help="Its id, as responder incidents lists it.")]
+Why = Annotated[str, typer.Option("--why", help="Kept on the timeline, for whoever reads it later.")]
 Config = Annotated[Path, typer.Option("--config", envvar="RESPONDER_CONFIG", help="responder.yaml.")]
 LOCAL = "http://127.0.0.1:8080"
 MOST_LISTED = 1000
@@ -311,25 +313,27 @@ def _tell(incident: str, what: str, body: dict[str, Any], url: str, *, as_json: 
 
 
 @incidents_app.command("close")
-def close(incident: str, why: str = "", url: Url = LOCAL, *, as_json: Json = False) -> None:
+def close(incident: Id, why: Why = "", url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Close an incident; an action in flight stops before its next write."""
     _tell(incident, "close", {"text": why}, url, as_json=as_json)
 
 
 @incidents_app.command("note")
-def note(incident: str, text: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
+def note(
+    incident: Id, text: Annotated[str, typer.Argument(help="What to note.")], url: Url = LOCAL, *, as_json: Json = False
+) -> None:
     """Leave a note on the timeline."""
     _tell(incident, "note", {"text": text}, url, as_json=as_json)
 
 
 @incidents_app.command("acknowledge")
-def acknowledge(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
+def acknowledge(incident: Id, url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Say that you have it: no further level is called."""
     _tell(incident, "acknowledge", {}, url, as_json=as_json)
 
 
 @incidents_app.command("timeline")
-def timeline(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
+def timeline(incident: Id, url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Print the audit trail."""
     found = call("GET", f"/v1/incidents/{incident}/timeline", url=url)
 
@@ -341,20 +345,20 @@ def timeline(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
 
 
 @app.command("pause")
-def pause(incident: str, why: str = "", url: Url = LOCAL, *, as_json: Json = False) -> None:
+def pause(incident: Id, why: Why = "", url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Stop the ladder of an incident before its next write."""
     _tell(incident, "pause", {"text": why}, url, as_json=as_json)
 
 
 @app.command("resume")
-def resume(incident: str, why: str = "", url: Url = LOCAL, *, as_json: Json = False) -> None:
+def resume(incident: Id, why: Why = "", url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Let the ladder of an incident go on."""
     _tell(incident, "resume", {"text": why}, url, as_json=as_json)
 
 
 @app.command("approve")
 def approve(
-    incident: str,
+    incident: Id,
     plan: Annotated[str, typer.Option("--plan", help="The plan's digest, as the question names it.")],
     url: Url = LOCAL,
     *,
@@ -366,7 +370,7 @@ def approve(
 
 
 @app.command("report")
-def report(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
+def report(incident: Id, url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Print an incident's report."""
     if as_json:
         _print(call("GET", f"/v1/incidents/{incident}", url=url), as_json=True, show=lambda: None)
@@ -382,7 +386,7 @@ def report(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
 def mode(
     to: Annotated[str, typer.Argument(help="off, shadow or armed; left out: print.")] = "",
     cluster: Annotated[str, typer.Option(help="One cluster only.")] = "",
-    why: str = "",
+    why: Annotated[str, typer.Option(help="Shown wherever the switch is.")] = "",
     url: Url = LOCAL,
     *,
     as_json: Json = False,
@@ -406,7 +410,7 @@ def mode(
 
 
 @app.command("undo")
-def undo(incident: str, url: Url = LOCAL, *, as_json: Json = False) -> None:
+def undo(incident: Id, url: Url = LOCAL, *, as_json: Json = False) -> None:
     """Give back now what an incident still holds (a cordon, a taint, an autoscaler's floor), only where it is still ours."""
     found = call("POST", f"/v1/incidents/{incident}/undo", url=url)
     _print(found, as_json=as_json, show=lambda: out.print("\n".join(found["undone"]), markup=False))

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from responder.app import bus_of, identity_of, shared_secret
 from responder.cli.main import app
+from responder.http.auth import Role, token
 from responder.model.errors import SettingsError
-from responder.settings import load_settings
+from responder.settings import ServiceBusSettings, load_settings
 
 GOOD = """http: {tokens: [{name: ops, roles: [view], secret: {env: OPS}}]}
 clusters: {prod: {kubeconfig: /nowhere}}
@@ -95,3 +97,25 @@ def test_check_warns_of_arming_for_a_cluster_that_is_not_configured(tmp_path: Pa
         'warning: act: pod-crash-loop where cluster="prud" arms nothing: there is no cluster prud; clusters has prod'
         in found.output
     )
+
+
+@pytest.mark.parametrize("content", [None, "no certificate\n"], ids=["not there", "no certificate"])
+def test_a_ca_bundle_that_cannot_be_used_is_named_before_anything_is_asked(tmp_path: Path, content: str | None) -> None:
+    """The SDKs would say, at every call, that a file is not there, and not which."""
+    bundle = tmp_path / "ca.pem"
+    if content is not None:
+        bundle.write_text(content)
+    (tmp_path / "responder.yaml").write_text(f"{GOOD}azure: {{ca_file: {bundle}}}\n")
+
+    with pytest.raises(SettingsError, match=f"azure.ca_file {bundle} cannot be used"):
+        identity_of(load_settings(tmp_path / "responder.yaml"))
+    with pytest.raises(SettingsError, match=f"ca_file {bundle} cannot be used"):
+        bus_of(ServiceBusSettings(namespace="n", queue="alerts", ca_file=str(bundle)))
+
+
+def test_two_tokens_with_one_secret_are_refused() -> None:
+    """Who approves is on record by the token's name; with a shared secret it would be a guess."""
+    same = [token("ops", "s3cret", [Role.VIEW]), token("lead", "s3cret", [Role.APPROVE]), token("ci", "other", [Role.SEND])]
+
+    assert shared_secret(same) == "ops and lead"
+    assert shared_secret(same[1:]) == ""
