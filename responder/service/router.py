@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
-from responder.model.alert import Alert, AlertStatus, Normalised, SourceKind
+from responder.model.alert import Alert, AlertStatus, SourceKind, folded
 from responder.model.errors import ResponderError, StoreUnavailableError
 from responder.model.incident import Candidate, Incident, Instance, Mode
 from responder.model.reason import Reason
@@ -93,7 +93,7 @@ class _Seat:
 
     def for_(self, alert: Alert, wake_at: datetime | None) -> RoutedAlert:
         """Return an alert that sits here."""
-        return RoutedAlert(alert=alert, rules=self.rules, seeds=self.seeds, wake_at=wake_at, pinned=self.pinned)
+        return RoutedAlert(alert=folded(alert), rules=self.rules, seeds=self.seeds, wake_at=wake_at, pinned=self.pinned)
 
 
 class _Seating:
@@ -152,28 +152,28 @@ class _Seating:
         self._seats[name] = seat
 
 
+_Open = tuple[int, tuple[object, ...] | None, Alert]
+
+
 @dataclass(frozen=True, slots=True)
-class _Understood:
-    """A delivery with what its source made of it: alerts to be judged, and those that it may not speak for, with why."""
+class _Judged:
+    """A delivery on its way: what becomes of it, and its alerts as far as they are judged.
 
-    delivery: Delivery
-    normalised: Normalised
-    alerts: Sequence[Alert]
-    refused: Sequence[RoutedAlert] = ()
-    gaps: Sequence[str] = ()
+    It holds neither its body nor what was read of it: thousands of alerts wait for each other here, to be stored together.
 
-    def routed(self, alerts: Sequence[RoutedAlert]) -> RoutedDelivery:
-        """Return it as it is stored, with its alerts as they were judged."""
-        made = self.normalised
-        if not made.understood and not made.alerts:
-            return RoutedDelivery(delivery=self.delivery, state=DeliveryState.NOT_UNDERSTOOD, note=made.why, shape=made.shape)
-        return RoutedDelivery(
-            delivery=self.delivery,
-            state=DeliveryState.ROUTED,
-            alerts=(*alerts, *self.refused),
-            note="; ".join((*made.gaps, *self.gaps)),
-            shape=made.shape,
-        )
+    Attributes:
+        ended: The delivery as it is stored, without its alerts.
+        alerts: In the order in which it named them; None where ``open`` has them.
+        open: Those for whose target a cluster must be asked: place in ``alerts``, name of their seat (None: of their own), alert.
+    """
+
+    ended: RoutedDelivery
+    alerts: list[RoutedAlert | None]
+    open: Sequence[_Open]
+
+    def routed(self) -> RoutedDelivery:
+        """Return it with all its alerts, once they are judged."""
+        return replace(self.ended, alerts=[one for one in self.alerts if one is not None])
 
 
 _OURS = (ResponderError, ValueError, KeyError, TypeError)
@@ -214,6 +214,7 @@ class Router:
     async def route_due(self) -> int:
         """Route waiting deliveries and due instances; return how many there were."""
         deliveries = await self._claimed()
+        count = len(deliveries)
         if deliveries:
             self._came = self._clock.boottime()
             await self._all(deliveries)
@@ -221,15 +222,15 @@ class Router:
             settling, self._settling = sorted(self._settling), set()
             await self._store.wake(settling)
             return len(settling)
-        if deliveries and self._clock.boottime() < self._look_at:
-            return len(deliveries)
+        if count and self._clock.boottime() < self._look_at:
+            return count
         self._look_at = self._clock.boottime() + LOOK_EVERY
         due = await self._store.due_instances(limit=BATCH)
         if due:
             await self._again(due)
-        return len(deliveries) + len(due)
+        return count + len(due)
 
-    async def _claimed(self) -> Sequence[Delivery]:
+    async def _claimed(self) -> list[Delivery]:
         """Claim what waits to be routed, in the order in which it was stored; in a storm, give it time to become many."""
         if not self._behind and max(self._before, self._lately) >= MANY and self._clock.boottime() - self._came < CALM:
             await self._clock.sleep(GATHER)
@@ -250,33 +251,49 @@ class Router:
         both = {one.id: one for one in (*claimed, *handed)}  # one that was not routed within its hold is both
         return [both[number] for number in sorted(both)]
 
-    async def _all(self, deliveries: Sequence[Delivery]) -> None:
-        """Understand deliveries, and route as many together as one transaction may hold."""
-        batch: list[_Understood] = []
-        alerts = 0
-        for one in deliveries:
+    async def _all(self, deliveries: list[Delivery]) -> None:
+        """Judge deliveries, and route as many together as one transaction may hold. Each is let go as soon as it is read."""
+        batch: list[_Judged] = []
+        alerts = breath = 0
+        deliveries.reverse()
+        while deliveries:
+            one = deliveries.pop()
             try:
-                understood = self._understood(one)
+                judged = await self._read_and_judged(one)
             except _OURS as error:
                 await self._failed(one, error)
                 continue
-            if batch and alerts + len(understood.alerts) > MOST_ALERTS:
+            if batch and alerts + len(judged.alerts) > MOST_ALERTS:
                 await self._together(batch)
                 batch, alerts = [], 0
-            batch.append(understood)
-            alerts += len(understood.alerts)
+            batch.append(judged)
+            alerts += len(judged.alerts)
+            breath += len(judged.alerts)
+            if breath >= BREATH:
+                breath = 0
+                await asyncio.sleep(0)
         if batch:
             await self._together(batch)
 
-    def _understood(self, delivery: Delivery) -> _Understood:
+    async def _read_and_judged(self, delivery: Delivery) -> _Judged:
         made = self._read(
             SourceKind(delivery.source), delivery.body, source_name=delivery.source_name, received_at=delivery.received_at
         )
-        if delivery.source_name not in self._entitlements:
-            return _Understood(delivery, made, made.alerts)
-        refused, gaps = self._refused(made.alerts)
-        judged = [one for one in made.alerts if one.instance not in refused]
-        return _Understood(delivery, made, judged, tuple(refused.values()), gaps)
+        delivery = replace(delivery, body=b"")
+        if not made.understood and not made.alerts:
+            ended = RoutedDelivery(delivery=delivery, state=DeliveryState.NOT_UNDERSTOOD, note=made.why, shape=made.shape)
+            return _Judged(ended, [], ())
+        alerts: Sequence[Alert] = made.alerts
+        refused: Mapping[str, RoutedAlert] = {}
+        gaps = made.gaps
+        if delivery.source_name in self._entitlements:
+            refused, more = self._refused(alerts)
+            alerts = [one for one in alerts if one.instance not in refused]
+            gaps = (*gaps, *more)
+        ended = RoutedDelivery(delivery=delivery, state=DeliveryState.ROUTED, note="; ".join(gaps), shape=made.shape)
+        judged, open_ = await self._at_once(alerts)
+        judged += refused.values()
+        return _Judged(ended, judged, open_)
 
     def _refused(self, alerts: Sequence[Alert]) -> tuple[dict[str, RoutedAlert], list[str]]:
         """Return alerts that speak for more than their source may, by instance, and why.
@@ -295,24 +312,22 @@ class Router:
                 logger().warning("alert_refused", source=one.source_name, alert=one.name, why=why)
         return refused, gaps
 
-    async def _together(self, batch: Sequence[_Understood]) -> None:
+    async def _together(self, batch: Sequence[_Judged]) -> None:
         """Route deliveries in one transaction; when that fails, each by itself, so that only the guilty one fails."""
         try:
-            judged = await self.judge([alert for one in batch for alert in one.alerts])
-            routed: list[RoutedDelivery] = []
-            for one in batch:
-                routed.append(one.routed(judged[: len(one.alerts)]))
-                judged = judged[len(one.alerts) :]
+            await self._ask([(one.alerts, one.open) for one in batch])
+            routed = [one.routed() for one in batch]
             alerts = sum(len(one.alerts) for one in routed)
             settle = SETTLE if self._many(alerts) else timedelta(0)
             results = await self._store.route_all(routed, settle=settle, name=incident_id)
             if settle:
-                self._settling.update(held for one in results for held in (*one.opened, *one.joined, *one.told))
+                told = {id(one): one for one in results}.values()  # those of one seat have one answer
+                self._settling.update(held for one in told for held in (*one.opened, *one.joined, *one.told))
         except StoreUnavailableError:
             raise
         except _OURS as error:
             if len(batch) == 1:
-                await self._failed(batch[0].delivery, error)
+                await self._failed(batch[0].ended.delivery, error)
                 return
             for one in batch:
                 await self._together([one])
@@ -368,29 +383,44 @@ class Router:
 
     async def judge(self, alerts: Sequence[Alert]) -> list[RoutedAlert]:
         """Judge alerts: rules, targets, seeds. Asks clusters for targets that were not found within the last seconds."""
+        judged, open_ = await self._at_once(alerts)
+        await self._ask([(judged, open_)])
+        return [one for one in judged if one is not None]
+
+    async def _at_once(self, alerts: Sequence[Alert]) -> tuple[list[RoutedAlert | None], list[_Open]]:
+        """Judge alerts from what is known: rules, targets, seeds; return also those for whose target a cluster must be asked."""
         now, at = self._clock.now(), asyncio.get_running_loop().time()
         if self._seating.index is not self._rulebook.index:
             self._seating = _Seating(self._rulebook.index, self._targeting)
         seating = self._seating
         judged: list[RoutedAlert | None] = []
-        open_: dict[object, list[int]] = {}
+        open_: list[_Open] = []
         for place, alert in enumerate(alerts):
             if place and place % BREATH == 0:
                 await asyncio.sleep(0)
             name = seating.name(alert) if alert.status is AlertStatus.FIRING and not alert.test else None
             seat = seating.seat(name, at) if name is not None else None
-            one = seat.for_(alert, None) if seat is not None else self._at_once(alert, now, at, name)
+            one = seat.for_(alert, None) if seat is not None else self._known(alert, now, at, name)
             if one is None:
-                open_.setdefault(place if name is None else name, []).append(place)
+                open_.append((place, name, alert))
             judged.append(one)
-        if open_:
-            asked = await asyncio.gather(*(self._asked([alerts[place] for place in places], now) for places in open_.values()))
-            for places, ones in zip(open_.values(), asked, strict=True):
-                for place, one in zip(places, ones, strict=True):
-                    judged[place] = one
-        return [one for one in judged if one is not None]
+        return judged, open_
 
-    def _at_once(self, alert: Alert, now: datetime, at: float, name: tuple[object, ...] | None) -> RoutedAlert | None:
+    async def _ask(self, judged: Sequence[tuple[list[RoutedAlert | None], Sequence[_Open]]]) -> None:
+        """Ask clusters for the targets that were not found within the last seconds, all at once, and put what that makes of their alerts in its place."""
+        together: dict[object, list[tuple[list[RoutedAlert | None], int, Alert]]] = {}
+        for alerts, open_ in judged:
+            for place, name, alert in open_:
+                together.setdefault((id(alerts), place) if name is None else name, []).append((alerts, place, alert))
+        if not together:
+            return
+        now = self._clock.now()
+        asked = await asyncio.gather(*(self._asked([alert for _, _, alert in those], now) for those in together.values()))
+        for those, ones in zip(together.values(), asked, strict=True):
+            for (alerts, place, _), one in zip(those, ones, strict=True):
+                alerts[place] = one
+
+    def _known(self, alert: Alert, now: datetime, at: float, name: tuple[object, ...] | None) -> RoutedAlert | None:
         """Judge an alert from what is known; None when a cluster must be asked for its target."""
         if alert.test:
             return RoutedAlert(alert=alert, why=Reason.TEST_ALERT)

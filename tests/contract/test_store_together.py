@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from msgspec import structs
 
-from responder.model.alert import AlertStatus
+from responder.model.alert import AlertStatus, folded
 from responder.model.incident import Candidate, Incident, Phase, SignalKind
 from responder.model.reason import Reason
 from responder.model.storing import Claimed, Delivery, DeliveryState, NewDelivery, RoutedAlert, RoutedDelivery, Transition
@@ -164,3 +164,43 @@ async def test_labels_with_a_null_are_stored_on_every_database(store: SqlStore) 
     known = await store.known([strange.instance])
 
     assert [one.labels["alertname"] for one in known.values()] == ["Nu\x00ll"]
+
+
+async def test_alerts_that_come_folded_are_stored_as_those_that_do_not(store: SqlStore) -> None:
+    """The first of an instance, its repeat in the same transaction and its repeat in a later one: labels and annotations are those of the newest."""
+    texts = {"summary": 'it "crashes"', "description": "ä"}
+    plain = [
+        structs.replace(firing(number), alert=structs.replace(firing(number).alert, annotations=texts)) for number in range(3)
+    ]
+    one, two, three = (structs.replace(given, alert=folded(given.alert)) for given in plain)
+    said = folded(structs.replace(two.alert, annotations={"summary": "still"}))
+    ended = folded(structs.replace(three.alert, status=AlertStatus.RESOLVED))
+
+    await route(store, [one, two, three, structs.replace(two, alert=said)])
+    again = structs.replace(one, alert=folded(structs.replace(plain[0].alert, annotations={"summary": "again"})))
+    await store.route([again, RoutedAlert(alert=ended)], delivery=None, state=DeliveryState.ROUTED, note="", shape="")
+
+    found = await store.known([given.alert.instance for given in plain])
+    assert [dict(found[given.alert.instance].labels) for given in plain] == [dict(given.alert.labels) for given in plain]
+    assert [dict(found[given.alert.instance].annotations) for given in plain] == [
+        {"summary": "again"},
+        {"summary": "still"},
+        texts,
+    ]
+    assert [found[given.alert.instance].count for given in plain] == [2, 2, 2]
+    assert [found[given.alert.instance].status for given in plain] == [
+        AlertStatus.FIRING,
+        AlertStatus.FIRING,
+        AlertStatus.RESOLVED,
+    ]
+
+
+async def test_the_timeline_names_the_labels_of_the_alert_that_opened_also_when_it_came_folded(store: SqlStore) -> None:
+    """They are written as they came."""
+    given = firing(0)
+
+    await route(store, [structs.replace(given, alert=folded(given.alert))])
+
+    (incident,) = await store.incidents(unclosed=True, limit=10)
+    (line,) = await store.timeline(incident.id)
+    assert line.data["labels"] == dict(given.alert.labels)

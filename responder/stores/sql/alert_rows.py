@@ -17,7 +17,7 @@ from zlib import crc32
 
 import msgspec
 
-from responder.model.alert import Alert, AlertStatus, Severity
+from responder.model.alert import Alert, AlertStatus, Folded, Severity
 from responder.model.errors import InvariantError
 from responder.model.incident import Instance
 from responder.model.reason import Reason
@@ -43,14 +43,18 @@ def kind_of(name: str, severity: Severity, resolves: bool, rules: tuple[str, ...
     return int.from_bytes(blake2b(_ENCODE((name, severity, resolves, rules)), digest_size=8).digest()) >> 1
 
 
-def place_of(instance: str, began_at: int) -> int:
-    """Return where an alert stands among those that an incident holds, oldest first.
+def first_place(began_at: int) -> int:
+    """Return the first of the places that alerts have which began then, in milliseconds; ``tie`` is added to it."""
+    return min(began_at, _LAST) << _TIES
 
-    Args:
-        instance: Its name, which tells apart what began at the same time: hundreds do in a storm, and always the same one is to stand first.
-        began_at: When it began, or was first received, in milliseconds.
-    """
-    return (min(began_at, _LAST) << _TIES) | (crc32(instance.encode("utf-8", "surrogatepass")) >> 32 - _TIES)
+
+def tie(instance: str) -> int:
+    """Return what tells apart, by their names, alerts that began at the same time: hundreds do in a storm, and always the same one is to stand first."""
+    try:
+        named = instance.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        named = instance.encode("utf-8", "surrogatepass")
+    return crc32(named) >> 32 - _TIES
 
 
 def kind(one: Instance) -> int:
@@ -59,8 +63,8 @@ def kind(one: Instance) -> int:
 
 
 def place(one: Instance) -> int:
-    """Return the same of an instance."""
-    return place_of(one.instance, millis(one.started_at or one.first_seen_at))
+    """Return where an alert stands among those that an incident holds, oldest first: when it began, or was first received, and ``tie``."""
+    return first_place(millis(one.started_at or one.first_seen_at)) | tie(one.instance)
 
 
 def oldest_first(instances: Iterable[Instance]) -> list[Instance]:
@@ -89,6 +93,11 @@ class _Rest(msgspec.Struct, array_like=True, gc=False, frozen=True):
 _DECODE = msgspec.json.Decoder(_Rest).decode
 
 
+def unfolded(said: Mapping[str, str]) -> Mapping[str, str] | msgspec.Raw:
+    """Return labels or annotations as ``msgspec`` can encode them."""
+    return msgspec.Raw(said.said) if type(said) is Folded else said
+
+
 def body(one: Instance) -> bytes:
     """Return what is stored of an instance beside its columns."""
     first = None if one.first_seen_at == one.seen_at else one.first_seen_at
@@ -97,8 +106,8 @@ def body(one: Instance) -> bytes:
             one.source,
             one.source_name,
             one.severity,
-            one.labels,
-            one.annotations,
+            unfolded(one.labels),
+            unfolded(one.annotations),
             one.started_at,
             one.seen_at,
             first,
@@ -111,18 +120,21 @@ def body(one: Instance) -> bytes:
     )
 
 
-def new_body(alert: Alert, rules: tuple[str, ...], now: datetime) -> bytes:
-    """Return the same of ``grouping.begun``, without making it."""
+def times(started_at: datetime | None, now: datetime) -> msgspec.Raw:
+    """Return what the body of a new instance says of its times, for ``new_body``: hundreds that began together say the same."""
+    return msgspec.Raw(_ENCODE((started_at, now, None))[1:-1])
+
+
+def new_body(alert: Alert, rules: tuple[str, ...], said: msgspec.Raw) -> bytes:
+    """Return ``body`` of ``grouping.begun``, without making it; ``said`` is what ``times`` returns."""
     return _ENCODE(
         (
             alert.source,
             alert.source_name,
             alert.severity,
-            alert.labels,
-            alert.annotations,
-            alert.started_at,
-            now,
-            None,
+            unfolded(alert.labels),
+            unfolded(alert.annotations),
+            said,
             rules,
             alert.link,
             alert.value,

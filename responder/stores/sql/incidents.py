@@ -17,6 +17,7 @@ from responder.model.storing import Claimed, Committed, Transition
 from responder.model.target import Target, TargetKind
 from responder.stores.sql import commands, damage, parents, routing, tables
 from responder.stores.sql import outbox as outbox_operations
+from responder.stores.sql.alert_rows import unfolded
 from responder.stores.sql.codec import (
     WRITTEN_VERSION,
     instant,
@@ -70,7 +71,7 @@ def open_all(db: Connection, now: int, settle: int, opened: Sequence[tuple[Incid
     lines = []
     for seed, alert in opened:
         text = f"alert {alert.name} fires, says {alert.source}/{alert.source_name}"
-        body = pack({"text": text, "data": {"instance": alert.instance, "labels": alert.labels}})
+        body = pack({"text": text, "data": {"instance": alert.instance, "labels": unfolded(alert.labels)}})
         lines.append((seed.id, now, EntryKind.ALERT.value, Reason.OPENED.value, body))
     insert_rows(db, tables.timeline, _LINE, lines)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from msgspec import structs
+from msgspec import Raw, structs
 from sqlalchemy import Column, ColumnElement, Connection, Select, and_, bindparam, func, select, union_all, update
 
 from responder.model.alert import Alert, AlertStatus
@@ -17,7 +17,19 @@ from responder.model.reason import Reason
 from responder.model.storing import Delivery, DeliveryState, RoutedAlert, RoutedDelivery, RoutedResult
 from responder.policy.grouping import FORGET, begun, carried, fires, merge
 from responder.stores.sql import damage, deliveries, incidents, tables
-from responder.stores.sql.alert_rows import COLUMNS, body, kind, kind_of, legible, new_body, oldest_first, place, place_of
+from responder.stores.sql.alert_rows import (
+    COLUMNS,
+    body,
+    first_place,
+    kind,
+    kind_of,
+    legible,
+    new_body,
+    oldest_first,
+    place,
+    tie,
+    times,
+)
 from responder.stores.sql.codec import instant, maybe_millis, millis, not_before, span
 from responder.stores.sql.dialect import among, insert_rows, lock_rows, update_rows
 
@@ -25,6 +37,8 @@ T = tables.alerts
 PUSH = timedelta(minutes=1)
 LOOKED_PAST = 4
 """Damaged alerts of one kind that one claim passes by; the next claim passes by more."""
+_ROW = ("instance", "fingerprint", *COLUMNS)
+_ARMED, _SHADOW = _ROW.index("incident"), _ROW.index("shadow_incident")
 
 
 def known(db: Connection, now: int, instances: Sequence[str]) -> dict[str, Instance]:
@@ -73,7 +87,7 @@ def _stored(
         return []
     lock_rows(db, T, "instance", (routed.alert.instance for routed in alerts))
     batch = _Batch(db, now, alerts, settle=settle, name=name)
-    results = [_one(batch, routed) for routed in alerts]
+    results = [_first(batch, one) if batch.is_first(one) else _one(batch, one) for one in alerts]
     batch.write()
     return results
 
@@ -96,8 +110,9 @@ class _Batch:
         self._settle = settle
         self._instances = known(db, now, sorted({one.alert.instance for one in alerts}))
         self._stored = frozenset(self._instances)
-        self._fresh: dict[str, tuple[RoutedAlert, str, str]] = {}
-        self.by_key = incidents.unclosed_ids(db, sorted({seed.key for one in alerts for seed in one.seeds}))
+        self._fresh: dict[str, RoutedAlert] = {}
+        together = {id(one.seeds): one.seeds for one in alerts}
+        self.by_key = incidents.unclosed_ids(db, sorted({seed.key for seeds in together.values() for seed in seeds}))
         self._open = incidents.Standing(phase="open", person_closed=False)
         unclosed = set(self.by_key.values())
         holders = {held for one in self._instances.values() for held in (one.incident, one.shadow_incident) if held}
@@ -110,7 +125,7 @@ class _Batch:
         self._opened: list[tuple[Incident, Alert]] = []
         self._new: dict[str, tuple[Any, ...]] = {}
         self._again: dict[str, tuple[Any, ...]] = {}
-        self._millis: dict[datetime | None, int | None] = {None: None}
+        self._times: dict[datetime | None, tuple[int | None, int, Raw]] = {}
         self._named: dict[int, tuple[Incident, dict[str, Mapping[str, object]]]] = {}
         self.seated: dict[int, _Seated] = {}
 
@@ -179,11 +194,24 @@ class _Batch:
             text = f"{one.source}/{one.source_name} repeats {one.name}, received {one.count} times"
             incidents.note_rarely(self.db, incident, self.now, EntryKind.ALERT, Reason.REPEATED, text)
 
+    def is_first(self, routed: RoutedAlert) -> bool:
+        """Tell whether it is an alert that fires, aims at something and is heard of for the first time: what nearly all of a storm's are."""
+        alert = routed.alert
+        name = alert.instance
+        return (
+            alert.status is AlertStatus.FIRING
+            and bool(routed.seeds)
+            and not routed.again
+            and name not in self._instances
+            and name not in self._fresh
+        )
+
     def before(self, name: str) -> Instance | None:
         """Return an instance as the store or an earlier alert of this batch has it; None when it is heard of for the first time."""
         held = self._instances.get(name)
-        if held is None and (fresh := self._fresh.pop(name, None)) is not None:
-            routed, armed, shadow = fresh
+        if held is None and (routed := self._fresh.pop(name, None)) is not None:
+            row = self._new[name]
+            armed, shadow = row[_ARMED], row[_SHADOW]
             held = begun(routed.alert, now=self.at, rules=routed.rules, incident=armed, shadow_incident=shadow)
             self._instances[name] = held
         return held
@@ -192,22 +220,22 @@ class _Batch:
         """Store the instance of an alert that is heard of for the first time, held by these; hardly any is asked for again within its batch."""
         alert = routed.alert
         name = alert.instance
-        self._fresh[name] = (routed, armed, shadow)
-        began_at = self._began(alert.started_at)
+        self._fresh[name] = routed
+        began = self._times.get(alert.started_at) or self._began(alert.started_at)
         self._new[name] = (
             name,
             alert.fingerprint,
             alert.name,
             "firing",
             "",
-            began_at,
+            began[0],
             self.now,
             None if routed.wake_at is None else not_before(routed.wake_at),
             armed,
             shadow,
             kind_of(alert.name, alert.severity, alert.resolves, routed.rules),
-            place_of(name, self.now if began_at is None else began_at),
-            new_body(alert, routed.rules, self.at),
+            began[1] | tie(name),
+            new_body(alert, routed.rules, began[2]),
         )
 
     def keep(self, one: Instance, wake_at: int | None) -> None:
@@ -218,7 +246,7 @@ class _Batch:
             one.name,
             one.status.value,
             one.why.value if one.why is not None else "",
-            self._began(one.started_at),
+            maybe_millis(one.started_at),
             self.now if one.seen_at is self.at else millis(one.seen_at),
             wake_at,
             one.incident,
@@ -232,18 +260,19 @@ class _Batch:
         else:
             self._new[name] = (name, one.fingerprint, *row)
 
-    def _began(self, at: datetime | None) -> int | None:
-        """Return epoch milliseconds; what began together says the same."""
-        if at not in self._millis:
-            self._millis[at] = maybe_millis(at)
-        return self._millis[at]
+    def _began(self, at: datetime | None) -> tuple[int | None, int, Raw]:
+        """Return epoch milliseconds, place without its tie, and what the body says of the times; what began together says the same."""
+        began_at = maybe_millis(at)
+        found = (began_at, first_place(self.now if began_at is None else began_at), times(at, self.at))
+        self._times[at] = found
+        return found
 
     def write(self) -> None:
         """Write what was only noted down, each table sorted by its key: two replicas that write in different order would deadlock."""
         incidents.pin_new(self.db, self._pinned)
         incidents.open_all(self.db, self.now, self._settle, self._opened)
         # Inserted, not upserted: who was faster on another replica has judged it, and this one looks again.
-        insert_rows(self.db, T, ("instance", "fingerprint", *COLUMNS), [self._new[name] for name in sorted(self._new)])
+        insert_rows(self.db, T, _ROW, [self._new[name] for name in sorted(self._new)])
         update_rows(self.db, T, COLUMNS, [self._again[name] for name in sorted(self._again)], key="instance")
         signals = [
             Signal(
@@ -276,8 +305,6 @@ class _Said:
 def _one(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
     alert = routed.alert
     before = batch.before(alert.instance)
-    if before is None and routed.seeds and not routed.again and alert.status is AlertStatus.FIRING:
-        return _first(batch, routed)
     if routed.again:
         if before is None or before.status is not AlertStatus.FIRING or before.problem:
             return RoutedResult()  # resolved while it was judged again: what its sender said last stands
@@ -317,7 +344,7 @@ class _Seated:
 
 
 def _first(batch: _Batch, routed: RoutedAlert) -> RoutedResult:
-    """Seat an alert that is heard of for the first time: what nearly all of a storm's are. The first of a kind show the others their place."""
+    """Seat an alert that is heard of for the first time. The first of a kind show the others their place."""
     alert = routed.alert
     seated = batch.seated.get(id(routed.seeds))
     if seated is None:

@@ -117,7 +117,7 @@ def test_alerts_judged_together_are_judged_as_if_each_were_alone(given_alerts: l
             for alert, one in zip(given_alerts, found, strict=True):
                 (alone,) = await router(RULES, Cluster()).judge([alert])
                 assert said(one) == said(alone)
-                assert one.alert is alert
+                assert one.alert == alert
 
     asyncio.run(judged())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from responder.model.alert import AlertStatus, Severity
+from responder.model.alert import Alert, AlertStatus, Severity, folded
 from responder.model.errors import InvariantError
 from responder.model.incident import Instance
 from responder.model.reason import Reason
 from responder.policy.grouping import begun
+from responder.stores.sql import alert_rows
 from responder.stores.sql.alert_rows import body, instance, new_body
 from tests import builders as make
 
@@ -59,12 +61,14 @@ def test_every_instance_comes_back_as_it_was(one: Instance) -> None:
     assert instance(row(one, body(one))) == one
 
 
-def test_a_new_alert_is_stored_as_the_instance_that_begins_with_it() -> None:
+@pytest.mark.parametrize("given", [lambda alert: alert, folded], ids=["plain", "folded"])
+def test_a_new_alert_is_stored_as_the_instance_that_begins_with_it(given: Callable[[Alert], Alert]) -> None:
     """The short way and the long one leave the same bytes."""
     alert = make.alert(annotations={"summary": "s"}, link="http://x", value=2.5, resolves=False)
     later = make.NOON + timedelta(seconds=3)
 
-    assert new_body(alert, ("crash",), later) == body(begun(alert, now=later, rules=("crash",), incident="inc-1"))
+    made = new_body(given(alert), ("crash",), alert_rows.times(alert.started_at, later))
+    assert made == body(begun(alert, now=later, rules=("crash",), incident="inc-1"))
 
 
 def test_bytes_that_are_no_instance_are_told_with_the_rows_name() -> None:
