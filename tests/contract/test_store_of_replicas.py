@@ -27,7 +27,9 @@ from responder.model.reason import Reason
 from responder.model.storing import Claimed, DeliveryState, ModeRow, NewDelivery, Replica, RoutedAlert, Scopes, Transition
 from responder.stores import SqlStore, open_postgres
 from responder.stores.sql import tables
+from responder.stores.sql.dialect import take_turns
 from responder.stores.sql.migrate import HERE, newest
+from responder.stores.sql.runners import postgres as runner
 from responder.stores.sql.runners.postgres import migrated, once
 from tests import builders as make
 from tests import postgres
@@ -220,6 +222,32 @@ async def test_intentions_in_two_clusters_do_not_wait_for_each_other(pair: tuple
 
 def _url(store: SqlStore) -> str:
     return str(store.runner._url)  # type: ignore[attr-defined] # the runner on PostgreSQL has one
+
+
+@pytest.mark.parametrize("inside_a_statement", [True, False])
+async def test_a_replica_stopped_in_a_transaction_does_not_hold_its_rows(
+    postgres_url: str, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, inside_a_statement: bool
+) -> None:
+    """Nor between two messages of one statement, where none of the server's own timeouts runs; another program's transaction is left alone."""
+    monkeypatch.setattr(runner, "HOLDS_AT_MOST", timedelta(seconds=0.4))
+    monkeypatch.setattr(runner, "LOOK_EVERY", timedelta(seconds=0.1))
+    stopped = await asyncpg.connect(postgres_url, server_settings={"application_name": "responder"})
+    psql = await asyncpg.connect(postgres_url, server_settings={"application_name": "psql"})
+    await stopped.execute("begin; insert into cluster_turns values ('one')")
+    await psql.execute("begin; insert into cluster_turns values ('two')")
+    if inside_a_statement:
+        await stopped.prepare("select 1")  # Parse, Describe, Flush: the server waits for the rest of it
+    store = await open_postgres(postgres_url, clock, database_time=False)
+
+    async with asyncio.timeout(15):
+        await store.runner.run(lambda db: take_turns(db, tables.cluster_turns, "cluster", "one"))
+
+    assert await psql.fetchval("select count(*) from cluster_turns where cluster = 'two'") == 1
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await stopped.fetchval("select 1")
+    await psql.close()
+    stopped.terminate()
+    await store.close()
 
 
 async def test_the_kill_switch_waits_for_nobody(pair: tuple[SqlStore, SqlStore]) -> None:

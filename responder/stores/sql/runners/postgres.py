@@ -49,10 +49,21 @@ CHANNEL = "responder_due"
 _NOTIFY = text(f"select pg_notify('{CHANNEL}', '')")
 _SESSION = (
     "set statement_timeout = '10s'; set lock_timeout = '5s'; "
-    # A replica that is stopped in the middle of a transaction must not hold its rows for longer than a lease.
+    # A replica that is stopped in the middle of a transaction must not hold its rows for longer than a lease; see _END_STOPPED too.
     "set idle_in_transaction_session_timeout = '10s'; set default_transaction_isolation = 'read committed'"
 )
-_MIGRATION = "set statement_timeout = '10min'; set lock_timeout = '60s'"
+_MIGRATION = "set statement_timeout = '10min'; set lock_timeout = '60s'; set application_name = 'responder migrates'"
+
+HOLDS_AT_MOST = timedelta(seconds=10)
+LOOK_EVERY = timedelta(seconds=3)
+_END_STOPPED = """
+select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity
+where usename = current_user and datname = current_database() and application_name = 'responder' and pid <> pg_catalog.pg_backend_pid()
+  and xact_start is not null and wait_event = 'ClientRead' and state_change < pg_catalog.clock_timestamp() - $1::interval
+"""
+"""Ends our sessions whose transaction waits for its client for longer. asyncpg prepares a statement in two messages, and a session whose client was stopped
+between them is "active": none of the server's timeouts before 17's transaction_timeout ends it (statement_timeout is ignored while it reads, the idle one
+does not run), and it holds its locks for as long as the client is stopped. So whoever lives looks for the others."""
 
 AGAIN = frozenset({"40001", "40P01", "23505", "0A000"})
 """Serialization failure, deadlock, a unique key that somebody else inserted first, a plan that a migration has made invalid."""
@@ -261,7 +272,7 @@ class PostgresRunner:
     # --- the hint
 
     async def _listen(self) -> None:
-        """Listen on a connection of its own, for ever; while there is none, the poll does alone."""
+        """Listen on a connection of its own, for ever, and end what stopped replicas hold; while there is none, the poll does alone."""
         while True:
             with contextlib.suppress(*_GONE):
                 connection = await _connect(self._url, "set application_name = 'responder listens'")
@@ -269,7 +280,11 @@ class PostgresRunner:
                 try:
                     connection.add_termination_listener(lambda _connection, ended=ended: ended.set())
                     await connection.add_listener(CHANNEL, lambda *_said: self.on_notify())
-                    await ended.wait()
+                    while not ended.is_set():
+                        await connection.fetch(_END_STOPPED, HOLDS_AT_MOST)
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(LOOK_EVERY.total_seconds()):
+                                await ended.wait()
                 finally:
                     connection.terminate()
             await asyncio.sleep(LISTEN_AGAIN.total_seconds())
