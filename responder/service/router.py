@@ -9,7 +9,7 @@ wait. A crash in between routes all of them again, which changes nothing: instan
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -63,9 +63,6 @@ LEASE = timedelta(seconds=30)
 AGAIN_IN = timedelta(seconds=5)
 LOOK_EVERY = 1.0
 """Seconds between looks for due instances, and for deliveries that were not handed over, while deliveries come without a pause."""
-
-TURN = 0.5
-"""Seconds after which a turn takes no more deliveries."""
 
 RESOLVED_AT_ONCE = 64
 MOST_SEATS = 5_000
@@ -217,9 +214,10 @@ class Router:
     async def route_due(self) -> int:
         """Route waiting deliveries and due instances; return how many there were."""
         deliveries = await self._claimed()
-        count = 0
+        count = len(deliveries)
         if deliveries:
-            count = await self._all(deliveries)
+            self._came = self._clock.boottime()
+            await self._all(deliveries)
         elif self._settling and self._clock.boottime() - self._came >= CALM:
             settling, self._settling = sorted(self._settling), set()
             await self._store.wake(settling)
@@ -253,41 +251,8 @@ class Router:
         both = {one.id: one for one in (*claimed, *handed)}  # one that was not routed within its hold is both
         return [both[number] for number in sorted(both)]
 
-    async def _all(self, deliveries: list[Delivery]) -> int:
-        """Judge deliveries, and route as many together as one transaction may hold; return how many there were.
-
-        While more wait than are claimed at once, the next are claimed before these are stored, and judged meanwhile: for ``TURN`` at most, so that whoever
-        waits for its end does not wait for a storm's. They are stored in the order in which they were claimed all the same.
-        """
-        ends_at = self._clock.boottime() + TURN
-        count = 0
-        storing: asyncio.Task[None] | None = None
-        try:
-            while deliveries:
-                self._came = self._clock.boottime()
-                count += len(deliveries)
-                in_hand = {one.id for one in deliveries}
-                ahead: list[Delivery] = []
-                async for batch in self._batches(deliveries):
-                    if self._behind and not deliveries and self._came < ends_at:
-                        # One whose hold or lease is over, because this process stood still, is in hand all the same.
-                        ahead = [one for one in await self._claimed() if one.id not in in_hand]
-                    if storing is not None:
-                        await storing
-                    storing = asyncio.create_task(self._together(batch), name="router stores")
-                    for _ in range(2):  # until it has reached the store's queue: reading what comes next keeps the loop to itself
-                        await asyncio.sleep(0)
-                deliveries = ahead
-            if storing is not None:
-                await storing
-        finally:
-            if storing is not None and not storing.done():
-                storing.cancel()
-                await asyncio.gather(storing, return_exceptions=True)
-        return count
-
-    async def _batches(self, deliveries: list[Delivery]) -> AsyncIterator[list[_Judged]]:
-        """Judge deliveries, and put together those that one transaction may hold. Each is let go as soon as it is read."""
+    async def _all(self, deliveries: list[Delivery]) -> None:
+        """Judge deliveries, and route as many together as one transaction may hold. Each is let go as soon as it is read."""
         batch: list[_Judged] = []
         alerts = breath = 0
         deliveries.reverse()
@@ -299,7 +264,7 @@ class Router:
                 await self._failed(one, error)
                 continue
             if batch and alerts + len(judged.alerts) > MOST_ALERTS:
-                yield batch
+                await self._together(batch)
                 batch, alerts = [], 0
             batch.append(judged)
             alerts += len(judged.alerts)
@@ -308,7 +273,7 @@ class Router:
                 breath = 0
                 await asyncio.sleep(0)
         if batch:
-            yield batch
+            await self._together(batch)
 
     async def _read_and_judged(self, delivery: Delivery) -> _Judged:
         made = self._read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -86,33 +85,6 @@ class Place:
     async def waiting(self) -> int:
         """Count deliveries that are not routed."""
         return len(await self.store.deliveries(state=DeliveryState.NEW, limit=2000))
-
-
-class SlowRunner(CountingRunner):
-    """Takes its time to store what is routed, and says when.
-
-    Attributes:
-        said: ``stores`` and ``stored``; the router's reading may be noted between.
-        fails: So many times the store is gone in the middle.
-    """
-
-    def __init__(self, fails: int = 0) -> None:
-        super().__init__()
-        self.said: list[str] = []
-        self.fails = fails
-
-    async def run(self, operation: Callable[..., R], *arguments: Any) -> R:
-        if operation.__name__ != routing.route_all.__name__:
-            return await super().run(operation, *arguments)
-        self.said.append("stores")
-        for _ in range(500):
-            await asyncio.sleep(0)
-        if self.fails:
-            self.fails -= 1
-            raise StoreUnavailableError("gone")
-        result = await super().run(operation, *arguments)
-        self.said.append("stored")
-        return result
 
 
 @pytest.fixture
@@ -215,77 +187,3 @@ async def test_a_lone_alert_is_routed_at_once_and_a_storms_gather_first(place: P
     await place.post(3)
     await place.router.route_due()
     assert place.clock.at == calm
-
-
-async def outcome(place: Place) -> tuple[AlertStatus, int]:
-    """Return how the one alert of these tests stands, and how often it was received."""
-    (one,) = await place.store.instances(why=None, firing=False, limit=10)
-    assert await place.waiting() == 0
-    return one.status, one.count
-
-
-async def backlog(place: Place, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have one alert fire and resolve by turns, in deliveries that wait in the store, and be claimed ten at a time."""
-    monkeypatch.setattr(router, "BATCH", 10)
-    monkeypatch.setattr(router, "MOST_CLAIMED", 10)
-    for number in range(count):
-        await place.post(1, "resolved" if number % 2 else "firing")
-
-
-async def test_what_is_claimed_next_is_read_while_what_came_before_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store's thread and the router's need not wait for each other; and all is stored in the order in which it came."""
-    runner = SlowRunner()
-    place = Place(runner=runner, most=0)
-    await backlog(place, 34, monkeypatch)
-
-    def noted(*arguments: Any, **named: Any) -> Any:
-        runner.said.append("reads")
-        return read(*arguments, **named)
-
-    place.router._read = noted
-    assert await place.router.route_due() == 34
-
-    assert runner.said.index("reads", runner.said.index("stores")) < runner.said.index("stored")
-    assert [one for one in runner.said if one != "reads"] == ["stores", "stored"] * 4
-    assert await outcome(place) == (AlertStatus.RESOLVED, 34)
-
-
-async def test_what_was_claimed_ahead_of_a_store_that_failed_is_routed_afterwards_in_its_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Neither is stored while the store is gone; when their claims are over both come again, the older first."""
-    place = Place(runner=SlowRunner(fails=1), most=0)
-    await backlog(place, 25, monkeypatch)
-    with pytest.raises(StoreUnavailableError):
-        await place.router.route_due()
-    place.clock.at += router.LEASE
-
-    while await place.router.route_due():
-        pass
-
-    assert await outcome(place) == (AlertStatus.FIRING, 25)
-
-
-async def test_what_is_in_hand_is_not_claimed_ahead_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The router stood still: what was handed to it may be claimed too, and is more than one claim takes. Each counts once."""
-    place = Place()
-    await place.router.route_due()
-    await backlog(place, 24, monkeypatch)
-    place.clock.at += 2 * handing.HELD
-
-    while await place.router.route_due():
-        pass
-
-    assert await outcome(place) == (AlertStatus.RESOLVED, 24)
-
-
-async def test_a_turn_takes_nothing_more_once_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for its end does not wait for the end of a storm."""
-    monkeypatch.setattr(router, "TURN", 0.0)
-    place = Place(most=0)
-    await backlog(place, 25, monkeypatch)
-
-    assert await place.router.route_due() == 10
-    assert await place.router.route_due() == 10
-    assert await place.router.route_due() == 5
-    assert await outcome(place) == (AlertStatus.FIRING, 25)
