@@ -23,8 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--table", action="store_true", help="write what this run found into tests/cases/TABLE.md")
 
 
-SECOND_TRIES = ("cases", "e2e", "scenario")
-"""Folders whose tests run real processes and servers on real time, on a machine that others use too."""
+SECOND_TRIES = ("cases", "contract", "e2e", "scenario")
+"""Folders whose tests run real processes and servers on real time (PostgreSQL too), on a machine that others use as well."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

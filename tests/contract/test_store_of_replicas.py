@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -239,8 +240,11 @@ async def test_a_replica_stopped_in_a_transaction_does_not_hold_its_rows(
         await stopped.prepare("select 1")  # Parse, Describe, Flush: the server waits for the rest of it
     store = await open_postgres(postgres_url, clock, database_time=False)
 
-    async with asyncio.timeout(15):
-        await store.runner.run(lambda db: take_turns(db, tables.cluster_turns, "cluster", "one"))
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(StoreUnavailableError):  # the lock is waited for in tries of five seconds
+                await store.runner.run(lambda db: take_turns(db, tables.cluster_turns, "cluster", "one"))
+                break
 
     assert await psql.fetchval("select count(*) from cluster_turns where cluster = 'two'") == 1
     with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
