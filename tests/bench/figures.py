@@ -327,9 +327,10 @@ def waiting(folder: Path, sizes: Sizes) -> list[Row]:
             shutil.copytree(base, here)
             _fill(here / "responder.sqlite", count)
         os.sync()  # else what was just written is brought to the disk while the first round waits for its own few pages
-        for number in range(sizes.rounds):
+        for _ in range(sizes.rounds):
             for count, seen in found.items():
                 seen.append(_waited(folder / f"waiting-{count}", kubeconfig))
+        for number in range(sizes.rounds):  # afterwards: what has been signalled waits no longer, and would be counted as waiting
             _answered({count: folder / f"waiting-{count}" for count in answers}, kubeconfig, number, answers)
             said = ", ".join(f"{count:,}: {statistics.median(seen) * 1000:.0f} ms" for count, seen in answers.items())
             print(f"  round {number + 1}: signal → decision among {said}", flush=True)  # noqa: T201
