@@ -217,7 +217,10 @@ def located(error: ValidationError, parsed: Parsed, model: type[BaseModel]) -> d
 
 def _named_place(path: Path, problem: str, data: Any) -> tuple[Path, str]:
     """Return where a complaint about several parts belongs, and the rest of it: what it begins with, such as ``routes.high: …``, if that is in the document."""
-    for part in path:
+    for place, part in enumerate(path):
+        if not (part in data if isinstance(data, Mapping) else isinstance(data, list) and isinstance(part, int)):
+            path = path[:place]  # a branch of a union, as pydantic names it, or a default
+            break
         data = data[part]
     head, colon, rest = problem.partition(": ")
     inner: list[str] = []

@@ -88,4 +88,4 @@ def test_a_payload_that_is_no_text_is_named(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["explain", str(tmp_path / "shot.png")])
 
     assert found.exit_code == 2
-    assert "shot.png" in found.output
+    assert "shot.png" in "".join(found.output.replace("│", "").split())  # a long path is broken into lines
