@@ -12,11 +12,12 @@ from sqlalchemy import select, text, update
 
 from responder.model.alert import AlertStatus, Severity
 from responder.model.evidence import EvidenceItem
-from responder.model.incident import Candidate, Command, EntryKind, Mode, Phase, Signal, SignalKind, Tell
+from responder.model.incident import STATE_VERSION, Candidate, Command, EntryKind, Mode, Phase, Signal, SignalKind, Tell
 from responder.model.notice import NoticeKind
 from responder.model.reason import Reason
 from responder.model.storing import DeliveryState, ModeRow, RoutedAlert, Scopes
 from responder.policy.decide import decide
+from responder.policy.storms import parent_key
 from responder.stores import SqlStore
 from responder.stores.sql import tables
 from responder.stores.sql.inspecting import exported, inspected
@@ -34,6 +35,7 @@ COMMAND = Command(key="k", rule="crash", rung="restart", index=0, grade=2, plans
 SCOPES = Scopes(
     cluster="prod", target=("t",), scope="s", in_flight=None, rule="crash", max_actions=None, window=timedelta(hours=1)
 )
+STORM = parent_key("prod", Mode.ARMED)
 DAMAGES = pytest.mark.parametrize("bytes_", [NO_JSON, NO_TEXT, b"", b"{}", b"[]"])
 
 
@@ -257,15 +259,23 @@ async def test_a_storms_parent_that_cannot_be_read_takes_nobody_in_silence(store
     assert ("incidents", "inc-p", "inc-p") in await listed(store)
 
 
-async def test_an_unreadable_container_denies_no_other_incident_its_hand(store: SqlStore) -> None:
-    """What grants an intention looks past it."""
+@pytest.mark.parametrize("unreadable", [{"state": NO_JSON}, {"state_v": STATE_VERSION + 1}], ids=["damaged", "newer"])
+async def test_a_container_that_cannot_be_read_keeps_what_it_contains_from_being_written_to(
+    store: SqlStore, unreadable: dict[str, object]
+) -> None:
+    """Somebody may be at work on the node. The child waits as contained without a parent, which calls people; a storm's parent has nobody."""
     await route(store, seeded(9))
-    await damage(store, "incidents", column="state", where="id = 'inc-9'")
+    await route(store, structs.replace(seeded(8), seeds=(replace(make.incident(id="inc-p", key=STORM), candidates=()),)))
+    others = tables.incidents.c.id.in_(["inc-9", "inc-p"])
+    await store.runner.run(lambda db: db.execute(update(tables.incidents).where(others).values(unreadable)))
     held = await in_hand(store, 1)
 
-    done = await store.commit(step(held, intend=COMMAND, scopes=replace(SCOPES, parents=("armed:9",), symptom="crash")))
+    inside = await store.commit(step(held, intend=COMMAND, scopes=replace(SCOPES, parents=(STORM, "armed:9"), symptom="crash")))
+    beside = await store.commit(step(held, intend=COMMAND, scopes=replace(SCOPES, parents=(STORM,), symptom="crash")))
 
-    assert (done.stored, done.denied) == (True, None)
+    assert (inside.stored, inside.denied) == (False, Reason.CONTAINED)
+    assert inside.detail.startswith("inc-9 is for ")
+    assert (beside.stored, beside.denied) == (True, None)
 
 
 @DAMAGES

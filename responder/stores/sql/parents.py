@@ -95,14 +95,21 @@ def _read(body: bytes) -> dict[str, Any]:
 
 
 def held_by(db: Connection, incident: Incident, scopes: Scopes) -> tuple[Reason, str] | None:
-    """Return the incident that has this one meanwhile, and as what; None when none has."""
+    """Return the incident that has this one meanwhile, and as what; None when none has.
+
+    One for what contains the target has it also when it cannot be read (damaged, or a newer release's): somebody may be at work there. A storm's that
+    cannot be read has nobody, because nobody knows of what; what shares its symptom is held back by the count of them.
+    """
     if not scopes.parents:
         return None
-    query = select(T.c.state, T.c.state_v).where(T.c.key.in_(list(scopes.parents)), tables.UNCLOSED, T.c.phase.not_in(OVER))
+    query = select(T.c.id, T.c.key, T.c.target, T.c.state, T.c.state_v)
+    query = query.where(T.c.key.in_(list(scopes.parents)), tables.UNCLOSED, T.c.phase.not_in(OVER), T.c.id != incident.id)
     for row in db.execute(query.order_by(T.c.id)):
         one = incidents.readable(row)
-        if one is None or one.id == incident.id:
-            continue
+        if one is None:
+            if row.key == storms.parent_key(incident.cluster, incident.mode):
+                continue
+            return Reason.CONTAINED, f"{row.id} is for {row.target}, and cannot be read"
         if not storms.is_parent(one):
             return Reason.CONTAINED, f"{one.id} is for {one.target}"
         if storms.covers(one.causes, scopes.symptom):

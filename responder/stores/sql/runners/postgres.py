@@ -281,7 +281,8 @@ class PostgresRunner:
                     connection.add_termination_listener(lambda _connection, ended=ended: ended.set())
                     await connection.add_listener(CHANNEL, lambda *_said: self.on_notify())
                     while not ended.is_set():
-                        await connection.fetch(_END_STOPPED, HOLDS_AT_MOST)
+                        with contextlib.suppress(asyncpg.PostgresError):  # not granted: the hint is still heard
+                            await connection.fetch(_END_STOPPED, HOLDS_AT_MOST)
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(LOOK_EVERY.total_seconds()):
                                 await ended.wait()
