@@ -76,12 +76,19 @@ def test_a_contained_incident_waits_without_a_rung_and_without_a_page() -> None:
     assert (later.incident.reason, later.tells, later.intend) == (Reason.CONTAINED, (), None)
 
 
-def test_a_lost_node_that_nobody_has_is_told_after_ten_minutes() -> None:
-    """Waiting for an incident that never comes must not be silence."""
-    lost = ("", "node n1, which all its failing pods are on, is not Ready")
-    first = decide(make.case(container=lost))
+@pytest.mark.parametrize(
+    "nobodys",
+    [
+        {"container": ("", "node n1, which all its failing pods are on, is not Ready")},
+        {"denied": Reason.CONTAINED, "denied_detail": "inc-7 is for node/n1, and cannot be read"},
+    ],
+    ids=["no incident", "one that cannot be read"],
+)
+def test_a_lost_node_that_nobody_has_is_told_after_ten_minutes(nobodys: dict[str, Any]) -> None:
+    """Waiting for an incident that never comes, or that nobody works on, must not be silence."""
+    first = decide(make.case(**nobodys))
     late = make.NOON + 11 * M
-    later = decide(make.case(first.incident, container=lost, now=late, reading=make.reading(at=late)))
+    later = decide(make.case(first.incident, now=late, reading=make.reading(at=late), **nobodys))
 
     assert (first.incident.reason, first.tells, first.intend) == (Reason.CONTAINED, (), None)
     assert [tell.reason for tell in later.tells] == [Reason.STUCK]
